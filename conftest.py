@@ -24,7 +24,7 @@ def data_source():
 def pytest_report_header(config):
     source, full = data_source()
     if full:
-        return f"MNIST: full set, from {source}; nbval compares the notebook's outputs"
+        return f"MNIST: the full set, from {source}; nbval compares the notebook's outputs"
     return (
         "MNIST: ONLY THE SMALL SAMPLE (no full set to be had); the notebook runs whole, "
         "but its outputs, recorded on the full set, are not compared"
@@ -39,7 +39,7 @@ def pytest_collectstart(collector):
 
 @pytest.fixture(scope="session")
 def notebook():
-    """The notebook's functions, set up like the notebook for reproducible runs."""
+    """The notebook's functions, with the notebook's settings for reproducible runs."""
     module = definitions()
     module.tf.config.experimental.enable_op_determinism()
     module.tf.config.threading.set_intra_op_parallelism_threads(2)

@@ -46,7 +46,7 @@ def run_reference(seed, stalls):
     import cells
 
     with cells.environment(MNIST_SEED=seed, MNIST_REQUIRE_FULL=1):
-        space, _ = cells.run(until="train_index, val_index")
+        space, _ = cells.run(until="baseline = keras.Sequential")
     keras, preprocess, one_hot = space["keras"], space["preprocess_images"], space["one_hot"]
     x_train, y_train = preprocess(space["x_train_full"]), one_hot(space["y_train_full"])
     x_test, y_test = preprocess(space["x_test_raw"]), one_hot(space["y_test_raw"])

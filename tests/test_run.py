@@ -1,0 +1,68 @@
+"""run.py: wrong Pythons are refused, and a notebook that fails overwrites nothing."""
+
+import subprocess
+import sys
+
+import cells
+import nbformat
+import pytest
+
+sys.path.insert(0, str(cells.ROOT))
+import run  # noqa: E402
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Point run.py at a temporary folder; return a function that writes its notebook."""
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(run, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(run, "NOTEBOOK", tmp_path / "small.ipynb")
+
+    def write(source):
+        nbformat.write(
+            nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), run.NOTEBOOK
+        )
+        return run.NOTEBOOK.read_bytes()
+
+    return write
+
+
+def test_executes_into_build_and_leaves_the_notebook_alone(project, capsys):
+    before = project("print(6 * 7)")
+    assert run.execute_notebook(sys.executable, update=False) == 0
+    assert run.NOTEBOOK.read_bytes() == before
+    executed = nbformat.read(run.BUILD / "small.ipynb", as_version=4).cells[0]
+    assert executed.outputs[0].text == "42\n"
+    assert "execution" not in executed.metadata
+    assert "42" in (run.BUILD / "small.html").read_text()
+    assert "build" in capsys.readouterr().out
+
+
+def test_update_replaces_the_notebook(project):
+    project("print(6 * 7)")
+    assert run.execute_notebook(sys.executable, update=True) == 0
+    assert nbformat.read(run.NOTEBOOK, as_version=4).cells[0].outputs[0].text == "42\n"
+    assert sorted(p.name for p in run.ROOT.iterdir()) == ["build", "small.ipynb"]
+
+
+def test_a_failing_notebook_overwrites_nothing(project, capfd):
+    before = project("raise ValueError('broken')")
+    assert run.execute_notebook(sys.executable, update=True) != 0
+    assert run.NOTEBOOK.read_bytes() == before
+    assert not list(run.ROOT.glob("build/*"))
+    assert "ValueError: broken" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("version", [(3, 10, 9), (3, 14, 0)])
+def test_other_pythons_are_refused_in_one_sentence(monkeypatch, version):
+    monkeypatch.setattr(run.sys, "version_info", version)
+    with pytest.raises(SystemExit, match="Python 3.11, 3.12 or 3.13 is needed"):
+        run.prepare_environment()
+
+
+def test_unknown_options_are_refused():
+    done = subprocess.run(
+        [sys.executable, cells.ROOT / "run.py", "--uptade"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "--uptade" in done.stderr
