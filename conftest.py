@@ -49,7 +49,7 @@ def notebook():
 
 @pytest.fixture(scope="session")
 def sample_run(notebook, tmp_path_factory):
-    """Namespace and figures of the whole notebook, run offline on the sample for one epoch."""
+    """Namespace and figures of the whole notebook, run offline on the sample for 4 epochs."""
     home = tmp_path_factory.mktemp("keras")
-    with cells.environment(**cells.OFFLINE, KERAS_HOME=home, MNIST_EPOCHS=1):
+    with cells.environment(**cells.OFFLINE, KERAS_HOME=home, MNIST_EPOCHS=4):
         return cells.run()

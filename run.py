@@ -1,8 +1,8 @@
 """Run the notebook, or its tests, in an environment of their own. Needs Python 3.11-3.13 only.
 
-    python run.py                  execute the notebook; results in build/
-    python run.py --update         ... and make them the committed notebook
-    python run.py test [OPTIONS]   run every test; OPTIONS go to pytest
+python run.py                  execute the notebook; results in build/
+python run.py --update         ... and make them the committed notebook
+python run.py test [OPTIONS]   run every test; OPTIONS go to pytest
 """
 
 import argparse

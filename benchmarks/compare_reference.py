@@ -100,7 +100,10 @@ def summarize(runs):
     summary = {}
     for row in ROWS:
         mine = [run for run in runs if run["row"] == row]
-        summary[row] = {"seeds": len(mine), "fit_seconds": statistics.median(r["fit_seconds"] for r in mine)}
+        summary[row] = {
+            "seeds": len(mine),
+            "fit_seconds": statistics.median(r["fit_seconds"] for r in mine),
+        }
         for metric in ("test_accuracy", "test_loss"):
             values = [run[metric] for run in mine]
             summary[row][metric] = statistics.mean(values)

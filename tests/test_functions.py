@@ -114,7 +114,9 @@ def test_random_affine_without_motion_is_the_identity(notebook):
 
 def test_random_affine_is_set_by_its_seed_and_differs_between_images(notebook):
     images = np.repeat(blob(10, 16), 8, axis=0)
-    first, again, other = (notebook.random_affine(images, s).numpy() for s in ([1, 2],) * 2 + ([1, 3],))
+    first, again, other = (
+        notebook.random_affine(images, s).numpy() for s in ([1, 2],) * 2 + ([1, 3],)
+    )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.1
     assert np.abs(first[1:] - first[0]).max(axis=(1, 2, 3)).min() > 0.01
@@ -184,8 +186,8 @@ def test_training_dataset_depends_on_its_seed_alone(notebook):
 def test_training_dataset_distorts_only_if_asked(notebook):
     images = np.repeat(blob(10, 16), 20, axis=0)
     labels = numbered(20)[1]
-    (plain, _), = notebook.make_training_dataset(images, labels, 20, 1, augment=False)
-    (distorted, _), = notebook.make_training_dataset(images, labels, 20, 1, augment=True)
+    ((plain, _),) = notebook.make_training_dataset(images, labels, 20, 1, augment=False)
+    ((distorted, _),) = notebook.make_training_dataset(images, labels, 20, 1, augment=True)
     np.testing.assert_array_equal(plain, images)
     assert np.abs(distorted - images).max() > 0.1
 
@@ -240,8 +242,11 @@ def train_on(space, x_train, y_train, x_val, y_val, **parameters):
     space["keras"].utils.set_random_seed(1)
     space["model"] = space["build_cnn"](space["DROPOUT"])
     for text in ("model.compile(", "model.fit("):
-        ((index, cell),) = [c for c in cells.code_cells() if f"\n{text}" in f"\n{c[1].source}"
-                            or f"= {text}" in c[1].source]
+        ((index, cell),) = [
+            c
+            for c in cells.code_cells()
+            if f"\n{text}" in f"\n{c[1].source}" or f"= {text}" in c[1].source
+        ]
         cells.run_cell(index, cell, space)
     return space
 
@@ -291,9 +296,7 @@ def test_sets_are_disjoint_stratified_and_whole(sample_run):
     assert space["y_val"].sum(axis=0).tolist() == [40] * 10
     for part, index in (("train", "train_index"), ("val", "val_index")):
         images = space["x_train_full"][space[index]]
-        np.testing.assert_array_equal(
-            np.rint(space[f"x_{part}"][..., 0] * 255).astype(int), images
-        )
+        np.testing.assert_array_equal(np.rint(space[f"x_{part}"][..., 0] * 255).astype(int), images)
         np.testing.assert_array_equal(
             space[f"y_{part}"].argmax(axis=1), space["y_train_full"][space[index]]
         )
@@ -339,9 +342,7 @@ def test_weights_sha256_covers_every_bit(notebook):
 # --- pictures ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "images, titles, colors", [(2, 3, None), (2, 2, ["black"]), (0, 0, None)]
-)
+@pytest.mark.parametrize("images, titles, colors", [(2, 3, None), (2, 2, ["black"]), (0, 0, None)])
 def test_plot_digits_needs_one_title_for_each_image(notebook, images, titles, colors):
     with pytest.raises(ValueError, match="one title and one color for each"):
         notebook.plot_digits(np.zeros((images, 28, 28)), [""] * titles, colors=colors)
