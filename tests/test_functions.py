@@ -103,7 +103,7 @@ def centers(images):
     return np.stack([(images * y).sum((1, 2)) / mass, (images * x).sum((1, 2)) / mass], axis=1)
 
 
-NONE = {"rotation": 0, "scale": 0, "shear": 0, "shift": 0}
+NONE = {"rotation": 0, "scale": 0, "shear": 0, "shift": 0, "keep": 0}
 
 
 def test_random_affine_without_motion_is_the_identity(notebook):
@@ -115,7 +115,7 @@ def test_random_affine_without_motion_is_the_identity(notebook):
 def test_random_affine_is_set_by_its_seed_and_differs_between_images(notebook):
     images = np.repeat(blob(10, 16), 8, axis=0)
     first, again, other = (
-        notebook.random_affine(images, s).numpy() for s in ([1, 2],) * 2 + ([1, 3],)
+        notebook.random_affine(images, s, keep=0).numpy() for s in ([1, 2],) * 2 + ([1, 3],)
     )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.1
@@ -144,6 +144,12 @@ def test_random_affine_shear_slants_about_the_center(notebook):
     moved = centers(notebook.random_affine(images, [5, 6], **{**NONE, "shear": 0.25}))
     np.testing.assert_allclose(np.abs(moved[:400] - [5.5, 13.5]).max(axis=0), [0, 2], atol=0.15)
     np.testing.assert_allclose(moved[400:], np.full((400, 2), 13.5), atol=0.05)
+
+
+def test_random_affine_keeps_the_share_it_should(notebook):
+    images = np.repeat(blob(10, 16), 2000, axis=0)
+    moved = np.abs(notebook.random_affine(images, [7, 8]) - images).max(axis=(1, 2, 3)) > 1e-3
+    assert moved.mean() == pytest.approx(0.7, abs=0.03)
 
 
 def numbered(count):
