@@ -28,13 +28,14 @@ def test_from_environment_converts(notebook, monkeypatch, text, default, expecte
         ("1.5", 7, 1, "MNIST_X='1.5' is not a value of type int; correct or unset it."),
         ("yes", True, None, "MNIST_X='yes' is not 0 or 1; correct or unset it."),
         ("0", 7, 1, "MNIST_X=0 is below its minimum, 1."),
+        ("601", 7, 1, "MNIST_X=601 is above its maximum, 600."),
         ("nan", 0.5, 0.0, "MNIST_X=nan is below its minimum, 0.0."),
     ],
 )
 def test_from_environment_refuses(notebook, monkeypatch, text, default, minimum, message):
     monkeypatch.setenv("MNIST_X", text)
     with pytest.raises(ValueError) as caught:
-        notebook.from_environment("X", default, minimum)
+        notebook.from_environment("X", default, minimum, 600)
     assert str(caught.value) == message
 
 
