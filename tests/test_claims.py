@@ -50,9 +50,12 @@ def results_table():
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for name, row in (("this notebook", OURS), ("reference", REFERENCE)):
+        accuracy, loss = (
+            f"{row[metric]:.4f} ± {row[f'{metric}_sd']:.4f}"
+            for metric in ("test_accuracy", "test_loss")
+        )
         rows.append(
-            f"| {name} | {row['seeds']} | {row['test_accuracy']:.4f} ± {row['test_accuracy_sd']:.4f} "
-            f"| {row['test_loss']:.4f} ± {row['test_loss_sd']:.4f} | {row['fit_seconds']:.0f} s |"
+            f"| {name} | {row['seeds']} | {accuracy} | {loss} | {row['fit_seconds']:.0f} s |"
         )
     rows.append(
         f"\nThe median ratio of the training times is {SUMMARY['time_ratio']:.2f} "
