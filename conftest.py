@@ -3,6 +3,7 @@
 On the sample the notebook still runs whole, and its own checks and those in tests/ still count.
 """
 
+import contextlib
 import functools
 
 import cells
@@ -51,5 +52,6 @@ def notebook():
 def sample_run(notebook, tmp_path_factory):
     """Namespace and figures of the whole notebook, run offline on the sample for 4 epochs."""
     home = tmp_path_factory.mktemp("keras")
-    with cells.environment(**cells.OFFLINE, KERAS_HOME=home, MNIST_EPOCHS=4):
+    offline = cells.environment(**cells.OFFLINE, KERAS_HOME=home, MNIST_EPOCHS=4)
+    with offline, contextlib.chdir(cells.workplace(tmp_path_factory.mktemp("project"))):
         return cells.run()

@@ -6,7 +6,6 @@ import http.server
 import io
 import os
 import pickle
-import shutil
 import socket
 import subprocess
 import sys
@@ -342,7 +341,7 @@ def test_full_set_can_be_required(notebook, tiny, offline, monkeypatch):
 
 def test_the_notebook_itself_ends_with_the_sentence(tmp_path):
     """Headless, a bad file stops the run at the loading cell, and nothing is written."""
-    shutil.copy(cells.PATH, tmp_path)
+    cells.workplace(tmp_path)
     (tmp_path / "mnist.npz").write_bytes(b"no archive")
     command = [sys.executable, "-m", "nbconvert", "--execute", "--to", "notebook"]
     done = subprocess.run(

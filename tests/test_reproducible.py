@@ -1,5 +1,8 @@
 """Two headless runs on this machine agree to the last bit; another seed does not."""
 
+import tempfile
+from pathlib import Path
+
 import cells
 from nbclient import NotebookClient
 
@@ -8,8 +11,9 @@ def execute(tmp_path):
     """Execute the notebook in a fresh kernel on the sample for one epoch; return its outputs."""
     notebook = cells.read()
     changes = {**cells.OFFLINE, "KERAS_HOME": tmp_path, "MNIST_EPOCHS": 1}
-    with cells.environment(**changes):
-        NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+    with cells.environment(**changes), tempfile.TemporaryDirectory() as folder:
+        place = {"metadata": {"path": str(cells.workplace(Path(folder)))}}
+        NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
     return [cell.get("outputs", []) for cell in notebook.cells], notebook
 
 
