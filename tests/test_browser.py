@@ -75,8 +75,9 @@ def page(lab):
         )
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.goto(lab)
-        page.get_by_role("menuitem", name="Run", exact=True).click(timeout=60_000)
-        page.get_by_text("Run All Cells", exact=True).click()
+        page.get_by_role("heading", name="Digit classification").wait_for(timeout=60_000)
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.locator("[data-command='runmenu:run-all']").click()
         page.locator("canvas.sheet").wait_for(timeout=300_000)
         page.locator("canvas.sheet").scroll_into_view_if_needed()
         yield page
@@ -131,8 +132,8 @@ def test_pad_is_pictured_in_light_and_dark(page):
     pictures = []
     for theme in ("Light", "Dark"):
         page.get_by_role("menuitem", name="Settings", exact=True).click()
-        page.get_by_text("Theme", exact=True).hover()
-        page.get_by_text(f"JupyterLab {theme}", exact=True).click()
+        page.locator(".lm-Menu").get_by_text("Theme", exact=True).click()
+        page.locator(".lm-Menu").get_by_text(f"JupyterLab {theme}", exact=True).click()
         page.wait_for_function(
             "l => document.body.dataset.jpThemeLight == l", arg=str(theme == "Light").lower()
         )

@@ -26,8 +26,7 @@ def markdown_with(text):
 
 def evaluation():
     """Return the numbers that the committed run printed about the test set."""
-    ((_, cell),) = [c for c in cells.code_cells() if "= model.evaluate(test_data" in c[1].source]
-    text = "".join(output.get("text", "") for output in cell.outputs)
+    text = printed("= model.evaluate(test_data")
     names = ("loss", "accuracy", "low", "high", "errors")
     numbers = re.search(
         r"loss\s+(\S+)\n.*accuracy\s+(\S+)\s+\(95 % interval (\S+) to (\S+)\)\nerrors\s+(\d+) of",
@@ -61,6 +60,30 @@ def results_table():
         f"\nThe median ratio of the training times is {SUMMARY['time_ratio']:.2f} "
         f"({RECORD['machine']}, TensorFlow {RECORD['versions']['tensorflow']})."
     )
+    return "\n".join(rows)
+
+
+def printed(text):
+    """Return what the one code cell that holds `text` printed in the committed run."""
+    ((_, cell),) = [c for c in cells.code_cells() if text in c[1].source]
+    return "".join(output.get("text", "") for output in cell.outputs)
+
+
+def reading_table():
+    """Return the README's table of how pictures were read, from the committed run."""
+    rows = ["| pictures | | not sure | answered wrongly | best guess right |"]
+    rows.append("| --- | ---: | ---: | ---: | ---: |")
+    pattern = (
+        r"(?m)^(\S.*?)  +(\d+)  not sure +(\S+) %, answered wrongly +(\S+) %"
+        r"(?:, best guess right +(\S+) %)?$"
+    )
+    for name, count, unsure, wrong, right in re.findall(
+        pattern, printed("small_digits = load_digits()")
+    ):
+        rows.append(
+            f"| {name} | {count} | {unsure} % | {wrong} % | {right + ' %' if right else ''} |"
+        )
+    assert len(rows) == 6
     return "\n".join(rows)
 
 
@@ -115,6 +138,7 @@ def test_conclusion():
 
 def test_readme_results_and_parameters():
     assert results_table() in README
+    assert reading_table() in README
     assert parameter_rows() in README
 
 
