@@ -28,10 +28,7 @@ def prepare_environment() -> str:
     stamp = ENVIRONMENT / "installed.sha256"
     wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
     if not (stamp.exists() and stamp.read_text() == wanted):
-        print(
-            "Installing the pinned packages into .venv (once; 0.9 GB to download, 3.2 GB on disk) ...",
-            flush=True,
-        )
+        print("Installing the pinned packages into .venv (once; 3.2 GB) ...", flush=True)
         venv.create(ENVIRONMENT, clear=True, with_pip=True)
         pip = [python, "-m", "pip", "install", "--quiet", "--require-hashes"]
         if subprocess.run([*pip, "-r", requirements]).returncode:

@@ -71,7 +71,7 @@ def printed(text):
 
 def reading_table():
     """Return the README's table of how pictures were read, from the committed run."""
-    rows = ["| pictures | | not sure | answered wrongly | best guess right |"]
+    rows = ["| pictures | number | not sure | answered wrongly | best guess right |"]
     rows.append("| --- | ---: | ---: | ---: | ---: |")
     pattern = (
         r"(?m)^(\S.*?)  +(\d+)  not sure +(\S+) %, answered wrongly +(\S+) %"
