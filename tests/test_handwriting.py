@@ -91,6 +91,7 @@ def test_kinds_of_input_agree(notebook, tmp_path):
         tmp_path / "digit.png", str(tmp_path / "digit.png"), Image.fromarray(array), color,
         array[..., None], array / 255, (array / 255).astype(np.float32), alpha,
         Image.fromarray(array).convert("P"), Image.fromarray(array).convert("LA"),
+        Image.fromarray(array.astype(np.uint16) * 257),
     ):  # fmt: skip
         assert np.abs(notebook.prepare_digit(image) - expected).max() < 0.1
 
@@ -114,6 +115,8 @@ def test_exif_rotation_is_respected(notebook, tmp_path):
         notebook.prepare_digit(image).ravel()
         for image in (picture, tmp_path / "side.jpg", tmp_path / "lying.jpg")
     )
+    opened = notebook.prepare_digit(Image.open(tmp_path / "side.jpg")).ravel()
+    np.testing.assert_array_equal(opened, rotated)
     assert np.corrcoef(upright, rotated)[0, 1] > 0.98
     assert np.corrcoef(upright, lying)[0, 1] < 0.7
 
