@@ -105,7 +105,7 @@ def test_light_ink_on_transparent_ground(notebook):
 
 
 def test_exif_rotation_is_respected(notebook, tmp_path):
-    picture = Image.open(EXAMPLES / "digit-2-marker-35.png").convert("L")
+    picture = Image.open(EXAMPLES / "digit-2-marker-35.png").convert("L").crop((0, 0, 240, 230))
     exif = Image.Exif()
     exif[0x0112] = 6
     side = picture.transpose(Image.Transpose.ROTATE_90)
@@ -115,6 +115,7 @@ def test_exif_rotation_is_respected(notebook, tmp_path):
         notebook.prepare_digit(image).ravel()
         for image in (picture, tmp_path / "side.jpg", tmp_path / "lying.jpg")
     )
+    assert notebook.open_image(tmp_path / "side.jpg").size == picture.size
     opened = notebook.prepare_digit(Image.open(tmp_path / "side.jpg")).ravel()
     np.testing.assert_array_equal(opened, rotated)
     assert np.corrcoef(upright, rotated)[0, 1] > 0.98
@@ -254,6 +255,16 @@ def test_predict_digits_takes_any_number(notebook, sample_run, count):
 def test_predict_digits_refuses_other_shapes(notebook, sample_run):
     with pytest.raises(ValueError, match=r"needs images \(28, 28, 1\), not \(28, 28\)"):
         notebook.predict_digits(np.zeros((3, 28, 28)), sample_run[0]["reader"])
+
+
+def test_probabilities_are_calibrated(notebook, sample_run):
+    space, _ = sample_run
+    images = space["x_test"][:40]
+    plain = space["model"].predict(images, verbose=0)
+    _, shares = notebook.predict_digits(images, notebook.Reader(space["network"], temperature=3))
+    expected = notebook.scale_temperature(plain, 3)
+    np.testing.assert_allclose(shares, expected, atol=1e-4)
+    assert np.abs(shares - plain).max() > 0.01
 
 
 def test_both_thresholds_count(notebook, sample_run):
