@@ -4,6 +4,7 @@ import base64
 import io
 import statistics
 import time
+import zlib
 
 import cells
 import make_examples
@@ -138,7 +139,7 @@ def bomb(folder):
     Image.new("L", (8, 8)).save(buffer, "PNG")
     body = bytearray(buffer.getvalue())
     body[16:24] = (30_000).to_bytes(4, "big") * 2
-    crc = __import__("zlib").crc32(bytes(body[12:29]))
+    crc = zlib.crc32(bytes(body[12:29]))
     body[29:33] = crc.to_bytes(4, "big")
     (folder / "bomb.png").write_bytes(body)
     return folder / "bomb.png"
