@@ -2,6 +2,7 @@
 
 python run.py                  execute the notebook; results in build/
 python run.py --update         ... and make them the committed notebook
+python run.py --full           run section 11 on all data (hours); results in benchmarks/
 python run.py test [OPTIONS]   run every test; OPTIONS go to pytest
 """
 
@@ -10,6 +11,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 import venv
 from pathlib import Path
 
@@ -17,6 +19,7 @@ ROOT = Path(__file__).resolve().parent
 NOTEBOOK = ROOT / "Digitclassification.ipynb"
 ENVIRONMENT = ROOT / ".venv"
 BUILD = ROOT / "build"
+RECORDS = "extensions.jsonl"  # in build/ while it grows, in benchmarks/ when it is complete
 
 
 def prepare_environment() -> str:
@@ -37,28 +40,50 @@ def prepare_environment() -> str:
     return str(python)
 
 
-def execute_notebook(python: str, update: bool) -> int:
+def run_and_follow(command: list, environment: dict, log: Path) -> int:
+    """Run `command` and print what is added to the file `log` until it ends; return its code."""
+
+    def read():
+        return log.read_text().splitlines() if log.exists() else []
+
+    shown = len(read())
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    while True:
+        running, lines = process.poll() is None, read()
+        print(*lines[shown:], sep="\n", end="\n" * (len(lines) > shown), flush=True)
+        shown = len(lines)
+        if not running:
+            return process.returncode
+        time.sleep(1)
+
+
+def execute_notebook(python: str, update: bool, full: bool = False) -> int:
     """Execute the notebook into `build/` (.ipynb and .html); `update` also replaces the original.
 
     Nothing is written unless every cell succeeds. What replaces the original must come from the
-    full MNIST: its outputs are the ones that later runs are compared with.
+    full MNIST: its outputs are the ones that later runs are compared with. `full` gives section 11
+    its full budget; a run that was cut off goes on from the records in `build/`.
     """
-    print(f"Executing {NOTEBOOK.name} (a few minutes) ...", flush=True)
-    environment = {**os.environ, **({"MNIST_REQUIRE_FULL": "1"} if update else {})}
+    print(f"Executing {NOTEBOOK.name} ({'hours' if full else 'a few minutes'}) ...", flush=True)
+    environment = {**os.environ, **({"MNIST_REQUIRE_FULL": "1"} if update or full else {})}
+    environment.update({"MNIST_BUDGET": "full"} if full else {})
     convert = [python, "-m", "nbconvert", "--log-level=ERROR", "--output-dir", BUILD]
     steps = [
         [*convert, "--to=notebook", "--execute", "--ExecutePreprocessor.record_timing=False"],
         [*convert, "--to=html"],
     ]
     for source, step in zip((NOTEBOOK, BUILD / NOTEBOOK.name), steps):
-        if code := subprocess.run([*step, source], cwd=ROOT, env=environment).returncode:
+        if code := run_and_follow([*step, source], environment, BUILD / RECORDS):
             print("The notebook failed: the message above names the cell.", file=sys.stderr)
             return code
     if update:
         copy = NOTEBOOK.with_suffix(".new")
         copy.write_bytes((BUILD / NOTEBOOK.name).read_bytes())
         os.replace(copy, NOTEBOOK)
-    shown = [NOTEBOOK] if update else []
+    if full:
+        (BUILD / "search.journal").unlink(missing_ok=True)
+        os.replace(BUILD / RECORDS, ROOT / "benchmarks" / RECORDS)
+    shown = [NOTEBOOK] if update else [ROOT / "benchmarks" / RECORDS] if full else []
     for path in (BUILD / NOTEBOOK.name, BUILD / f"{NOTEBOOK.stem}.html", *shown):
         print(f"Written: {path.relative_to(ROOT)}")
     return 0
@@ -70,13 +95,16 @@ def main() -> int:
     )
     parser.add_argument("what", nargs="?", choices=["notebook", "test"], default="notebook")
     parser.add_argument("--update", action="store_true", help="replace the committed notebook")
+    parser.add_argument("--full", action="store_true", help="section 11 on all data (hours)")
     options, rest = parser.parse_known_args()
     if rest and options.what != "test":
         parser.error(f"unknown: {' '.join(rest)}")
     python = prepare_environment()
     if options.what == "test":
         return subprocess.run([python, "-m", "pytest", *rest], cwd=ROOT).returncode
-    return execute_notebook(python, options.update)
+    if options.update and options.full:
+        parser.error("--update and --full exclude each other: run one, then the other")
+    return execute_notebook(python, options.update, options.full)
 
 
 if __name__ == "__main__":

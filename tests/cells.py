@@ -24,7 +24,8 @@ OFFLINE = {  # no data set, no cache, and a network where nothing answers
 
 def workplace(folder):
     """Make `folder` hold what the notebook needs beside it, so that it writes nothing here."""
-    shutil.copytree(ROOT / "examples", folder / "examples")
+    for name in ("examples", "benchmarks"):
+        shutil.copytree(ROOT / name, folder / name)
     shutil.copy(PATH, folder)
     return folder
 

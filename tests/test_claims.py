@@ -5,11 +5,15 @@ import re
 import statistics
 
 import cells
+import pandas as pd
 
 README = (cells.ROOT / "README.md").read_text()
 RECORD = json.loads((cells.ROOT / "benchmarks" / "results.json").read_text())
 SUMMARY = RECORD["summary"]
 OURS, REFERENCE = SUMMARY["notebook"], SUMMARY["reference"]
+LINES = (cells.ROOT / "benchmarks" / "extensions.jsonl").read_text().splitlines()
+RUNS = pd.DataFrame([json.loads(line) for line in LINES[1:]])
+TRIED = json.loads((cells.ROOT / "benchmarks" / "tried.json").read_text())["tried"]
 
 
 def percent(value, digits=2):
@@ -95,7 +99,7 @@ def parameter_rows():
     assert len(found) == len(cell.source.splitlines())
     values = {"True": "1", "False": "0"}
     return "\n".join(
-        f"| `MNIST_{name}` | {values.get(default, default)} | {comment} |"
+        f"| `MNIST_{name}` | {values.get(default, default.strip(chr(34)))} | {comment} |"
         for name, default, comment in found
     )
 
@@ -158,3 +162,152 @@ def test_readme_gives_every_dependency_a_reason():
 def test_readme_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (cells.ROOT / target).exists(), target
+
+
+def runs(experiment, column="accuracy", **key):
+    """Return `column` of the recorded runs of `experiment` with the values in `key`."""
+    chosen = RUNS[RUNS["experiment"] == experiment]
+    for name, value in key.items():
+        chosen = chosen[chosen[name.replace("_", " ")] == value]
+    assert len(chosen)
+    return chosen[column]
+
+
+def best_table():
+    """Return the README's table of the last recipes, from the recorded runs."""
+    rows = ["| recipe | epochs | test accuracy | each seed | test loss | training |"]
+    rows.append("| --- | ---: | ---: | --- | ---: | ---: |")
+    for name in ("best", "all-convolutional"):
+        accuracy, loss, seconds, epochs = (
+            runs("best", column, variant=name)
+            for column in ("accuracy", "loss", "seconds", "epochs")
+        )
+        each = ", ".join(f"{value:.4f}" for value in accuracy)
+        mean = f"{accuracy.mean():.4f} ± {accuracy.std():.4f}"
+        rows.append(
+            f"| `{name}` | {epochs.iloc[0]} | {mean} | {each} | {loss.mean():.4f} "
+            f"| {seconds.mean():.0f} s |"
+        )
+    return "\n".join(rows)
+
+
+def tried_table():
+    """Return the notebook's table of what was tried for `best`, from its file."""
+    rows = ["| change to the default network | errors in 10,000, each seed |", "| --- | --- |"]
+    rows += [f"| {row['change']} | {', '.join(map(str, row['errors']))} |" for row in TRIED]
+    return "\n".join(rows)
+
+
+def test_best_recipes():
+    assert best_table() in README
+    text = markdown_with("did not help")
+    assert tried_table() in text
+    accuracy, loss = (runs("best", column, variant="best") for column in ("accuracy", "loss"))
+    other = runs("best", variant="all-convolutional")
+    assert f"`best` reads {percent(accuracy.mean())} of the test digits" in text
+    assert f"standard deviation of {100 * accuracy.std():.2f} points" in text
+    assert (
+        f"the all-convolutional network {percent(other.mean())} ({100 * other.std():.2f})" in text
+    )
+    assert f"default network in half the time {percent(OURS['test_accuracy'])}" in text
+    assert f"from {OURS['test_loss']:.4f} to {loss.mean():.4f}" in text
+
+
+def test_full_budget_takes_as_long_as_said():
+    assert 1.1 < RUNS["seconds"].sum() / 3600 < 1.6  # and some minutes around the trainings
+    assert "makes it again, in about an hour and a half" in " ".join(README.split())
+    assert "makes again in about an hour and a half" in markdown_with("## 11. Extensions")
+
+
+def test_search_conclusion():
+    text = markdown_with("the ring marks this notebook's choice")
+    trials = RUNS[RUNS["experiment"] == "hyperparameters"].reset_index(drop=True)
+    ranked = trials.sort_values("accuracy", ascending=False, kind="stable")
+    rank = 1 + ranked.index.get_loc(0)
+    assert f"ranks {rank} of {len(trials)}" in text
+    before, default = ranked[: rank - 1], trials.loc[0]
+    assert len(before) == 2 and set(before["filters"]) == {2 * default["filters"]}
+    assert set(round(6000 * (before["accuracy"] - default["accuracy"]))) == {1}
+    assert min(before["seconds"]) > 2 * default["seconds"]
+    columns = ["filters", "kernel_size", "dropout", "peak_rate", "batch_size", "accuracy"]
+    correlation = trials[columns].corr("spearman")["accuracy"].round(2)
+    assert f"accuracy {correlation['peak_rate']} for each" in text
+    assert correlation["filters"] == correlation["peak_rate"]
+    assert f"batches ({correlation['batch_size']})" in text
+    assert f"hardly matters ({correlation['kernel_size']})" in text
+
+
+def test_affine_map_is_faster_than_layers():
+    assert "less than half the time" in markdown_with("Both draw from the same motions")
+    ours, layers = re.findall(r"([\d.]+) ms for a batch", printed("seconds_per_batch(lambda"))
+    assert float(ours) < float(layers) / 2
+
+
+def fewer(experiment, better, worse, column="accuracy", **key):
+    """Return the share of the errors (or of a loss) of `worse` that `better` avoids, as text."""
+    values = [runs(experiment, column, variant=name, **key).mean() for name in (better, worse)]
+    if column == "accuracy":
+        values = [1 - value for value in values]
+    return percent(1 - values[0] / values[1], 0)
+
+
+def test_augmentation_conclusion():
+    text = markdown_with("the more augmentation is worth")
+    few, more, all_of = (
+        fewer("augmentation", "with", "without", digits=digits) for digits in (1000, 5000, 54000)
+    )
+    assert f"With 1,000 it removes {few} of the errors, with 5,000 {more}" in text
+    loss = fewer("augmentation", "with", "without", "loss", digits=54000)
+    assert f"still removes {all_of} of the errors and {loss} of the loss" in text
+    times = [
+        runs("augmentation", "seconds", variant=name, digits=54000).mean()
+        for name in ("with", "without")
+    ]
+    assert f"only {percent(times[0] / times[1] - 1, 0)} longer" in text
+    for digits in (1000, 5000, 54000):
+        with_it, longer = (
+            runs("augmentation", variant=name, digits=digits).mean()
+            for name in ("with", "without, equal time")
+        )
+        assert with_it > longer
+
+
+def test_architecture_conclusion():
+    text = markdown_with("the all-convolutional network leads")
+    names = ("all-convolutional", "this notebook", "residual", "LeNet-5", "Keras's convnet")
+    means = [runs("architectures", variant=name).mean() for name in names]
+    assert means == sorted(means[:3], reverse=True) + sorted(means[3:])
+    first, second, third, lenet5, convnet = map(percent, means)
+    assert f"leads with {first}, this notebook's follows with {second}" in text
+    seconds = [runs("architectures", "seconds", variant=name).mean() for name in names]
+    assert f"for {seconds[1] / seconds[0]:.2f} times the time" in text
+    assert f"the residual one reaches {third}" in text
+    assert f"at {lenet5} and {convnet}, are far from done" in text
+    key = {"variant": "with", "digits": 54000}
+    longer = runs("augmentation", **key).mean()
+    assert f"{runs('augmentation', 'seconds', **key).mean():.0f} s, as in" in text
+    assert f"also comes to {percent(longer)}" in text
+
+
+def test_transfer_conclusion():
+    text = markdown_with("almost nothing else to learn from")
+    frozen, scratch = "frozen base", "from scratch"
+    accuracy = {
+        (name, count): runs("transfer", variant=name, per_class=count)
+        for name in (frozen, scratch)
+        for count in (5, 10, 100)
+    }
+    few = [percent(accuracy[name, 5].mean(), 1) for name in (frozen, scratch)]
+    assert f"is ahead, {few[0]} against {few[1]}" in text
+    spread = [accuracy[name, 5].std() for name in (frozen, scratch)]
+    assert 0.4 < spread[0] / spread[1] < 0.6
+    assert f"{100 * spread[0]:.1f} points against {100 * spread[1]:.1f}" in text
+    level = accuracy[frozen, 10].mean() - accuracy[scratch, 10].mean()
+    assert abs(level) < min(accuracy[name, 10].std() for name in (frozen, scratch))
+    many = [percent(accuracy[name, 100].mean(), 1) for name in (frozen, scratch)]
+    assert f"reads {many[1]} of the new digits, the frozen base {many[0]}" in text
+    seconds = [
+        runs("transfer", "seconds", variant=name, per_class=100).mean()
+        for name in (frozen, scratch)
+    ]
+    assert seconds[0] < seconds[1] / 2

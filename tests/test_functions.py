@@ -39,6 +39,14 @@ def test_from_environment_refuses(notebook, monkeypatch, text, default, minimum,
     assert str(caught.value) == message
 
 
+def test_from_environment_knows_its_choices(notebook, monkeypatch):
+    monkeypatch.setenv("MNIST_X", "full")
+    assert notebook.from_environment("X", "small", choices=("small", "full")) == "full"
+    monkeypatch.setenv("MNIST_X", "big")
+    with pytest.raises(ValueError, match=r"^MNIST_X='big' is none of: small, full\.$"):
+        notebook.from_environment("X", "small", choices=("small", "full"))
+
+
 # --- preprocessing -----------------------------------------------------------------------------
 
 
@@ -248,7 +256,7 @@ def train_on(space, x_train, y_train, x_val, y_val, **parameters):
     space["validation_data"] = space["make_evaluation_dataset"](x_val, y_val)
     space["keras"].utils.set_random_seed(1)
     space["model"] = space["build_cnn"](space["DROPOUT"])
-    for text in ("model.compile(", "model.fit("):
+    for text in ("compile_model(model,", "model.fit("):
         ((index, cell),) = [
             c
             for c in cells.code_cells()

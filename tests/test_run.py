@@ -66,3 +66,36 @@ def test_unknown_options_are_refused():
     )
     assert done.returncode == 2
     assert "--uptade" in done.stderr
+
+
+FULL = """import os, pathlib
+assert os.environ["MNIST_BUDGET"] == "full" and os.environ["MNIST_REQUIRE_FULL"] == "1"
+with pathlib.Path("build/extensions.jsonl").open("a") as file:
+    print("one more run", file=file)
+"""
+
+
+def test_full_budget_shows_progress_and_moves_the_records(project, capfd):
+    before = project(FULL)
+    (run.ROOT / "benchmarks").mkdir()
+    run.BUILD.mkdir()
+    (run.BUILD / run.RECORDS).write_text("an earlier run\n")
+    (run.BUILD / "search.journal").write_text("")
+    assert run.execute_notebook(sys.executable, update=False, full=True) == 0
+    assert run.NOTEBOOK.read_bytes() == before
+    records = run.ROOT / "benchmarks" / run.RECORDS
+    assert records.read_text() == "an earlier run\none more run\n"
+    assert not (run.BUILD / run.RECORDS).exists()
+    assert not (run.BUILD / "search.journal").exists()
+    out = capfd.readouterr().out
+    assert out.count("one more run") == 1
+    assert "an earlier run" not in out
+
+
+def test_full_budget_that_fails_keeps_what_was_finished(project):
+    project(FULL + "1 / 0")
+    (run.ROOT / "benchmarks").mkdir()
+    run.BUILD.mkdir()
+    assert run.execute_notebook(sys.executable, update=False, full=True) != 0
+    assert (run.BUILD / run.RECORDS).read_text() == "one more run\n"
+    assert not (run.ROOT / "benchmarks" / run.RECORDS).exists()
