@@ -215,6 +215,12 @@ def test_code_for_larger_backbones_works(notebook):
     exec(code.replace('weights="imagenet"', "weights=None"), space)
     given = space["build_on_backbone"]().predict(np.zeros((1, 28, 28, 1), np.float32), verbose=0)
     assert given.shape == (1, 10)
+    backbone = space["keras"].applications.MobileNetV2(
+        weights=None, include_top=False, input_shape=(96, 96, 3)
+    )
+    ratio = notebook.training_flops(backbone) / notebook.training_flops(notebook.build_cnn())
+    assert "some forty times the computing" in source
+    assert 30 < ratio < 45  # depthwise convolutions, about a tenth, are not counted
 
 
 WORKER = """
