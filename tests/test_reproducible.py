@@ -20,7 +20,9 @@ def execute(tmp_path):
     changes = {**cells.OFFLINE, "KERAS_HOME": tmp_path, "MNIST_EPOCHS": 1}
     with cells.environment(**changes), tempfile.TemporaryDirectory() as folder:
         place = {"metadata": {"path": str(cells.workplace(Path(folder)))}}
-        NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
+        NotebookClient(
+            notebook, timeout=600, kernel_name="python3", resources=place, coalesce_streams=True
+        ).execute()
     return [cell.get("outputs", []) for cell in notebook.cells], notebook
 
 
