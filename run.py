@@ -2,7 +2,7 @@
 
 python run.py                  execute the notebook; results in build/
 python run.py --update         ... and make them the committed notebook
-python run.py --full           run section 11 on all data (hours); results in benchmarks/
+python run.py --full           run section 11 on all data (1.5 hours); results in benchmarks/
 python run.py test [OPTIONS]   run every test; OPTIONS go to pytest
 """
 
@@ -50,7 +50,8 @@ def run_and_follow(command: list, environment: dict, log: Path) -> int:
     process = subprocess.Popen(command, cwd=ROOT, env=environment)
     while True:
         running, lines = process.poll() is None, read()
-        print(*lines[shown:], sep="\n", end="\n" * (len(lines) > shown), flush=True)
+        for line in lines[shown:]:
+            print(line, flush=True)
         shown = len(lines)
         if not running:
             return process.returncode
@@ -64,9 +65,12 @@ def execute_notebook(python: str, update: bool, full: bool = False) -> int:
     full MNIST: its outputs are the ones that later runs are compared with. `full` gives section 11
     its full budget; a run that was cut off goes on from the records in `build/`.
     """
-    print(f"Executing {NOTEBOOK.name} ({'hours' if full else 'a few minutes'}) ...", flush=True)
-    environment = {**os.environ, **({"MNIST_REQUIRE_FULL": "1"} if update or full else {})}
-    environment.update({"MNIST_BUDGET": "full"} if full else {})
+    print(f"Executing {NOTEBOOK.name} ({'1.5 hours' if full else 'a few minutes'}) ...", flush=True)
+    environment = dict(os.environ)
+    if update or full:
+        environment["MNIST_REQUIRE_FULL"] = "1"
+    if full:
+        environment["MNIST_BUDGET"] = "full"
     convert = [python, "-m", "nbconvert", "--log-level=ERROR", "--output-dir", BUILD]
     steps = [
         [*convert, "--to=notebook", "--execute", "--ExecutePreprocessor.record_timing=False"],
@@ -95,7 +99,7 @@ def main() -> int:
     )
     parser.add_argument("what", nargs="?", choices=["notebook", "test"], default="notebook")
     parser.add_argument("--update", action="store_true", help="replace the committed notebook")
-    parser.add_argument("--full", action="store_true", help="section 11 on all data (hours)")
+    parser.add_argument("--full", action="store_true", help="section 11 on all data (1.5 hours)")
     options, rest = parser.parse_known_args()
     if rest and options.what != "test":
         parser.error(f"unknown: {' '.join(rest)}")

@@ -9,33 +9,26 @@ import time
 
 import cells
 import numpy as np
-import pandas as pd
 import pytest
 
 RECORDED = cells.ROOT / "benchmarks" / "extensions.jsonl"
+EXPERIMENTS = ["hyperparameters", "augmentation", "architectures", "transfer", "best"]
 KEYS = {"experiment", "seed", "digits", "epochs", "parameters", "seconds", "flops", "loss"}
 
 
 @pytest.fixture(scope="module")
 def recorded(notebook):
-    """(what made them, records by experiment) of the committed file."""
-    made_with, rows = notebook.read_records(RECORDED)
-    names = dict.fromkeys(row["experiment"] for row in rows)
-    return made_with, {name: [r for r in rows if r["experiment"] == name] for name in names}
+    return notebook.Records(RECORDED)
 
 
 def test_recorded_runs_say_what_made_them_and_are_complete(recorded):
-    made_with, experiments = recorded
-    assert set(made_with) == {"machine", "python", "tensorflow", "keras"}
-    assert list(experiments) == [
-        "hyperparameters", "augmentation", "architectures", "transfer", "best",
-    ]  # fmt: skip
-    for rows in experiments.values():
-        for row in rows:
-            assert {*KEYS, "accuracy"} <= set(row)
-            assert 0.5 < row["accuracy"] <= 1
-            assert row["seconds"] > 0 and row["flops"] > 0 and row["loss"] > 0
-            assert isinstance(row["epochs"], int)
+    assert set(recorded.made_with) == {"machine", "python", "tensorflow", "keras"}
+    assert list(dict.fromkeys(row["experiment"] for row in recorded.rows)) == EXPERIMENTS
+    for row in recorded.rows:
+        assert {*KEYS, "accuracy"} <= set(row)
+        assert 0.5 < row["accuracy"] <= 1
+        assert row["seconds"] > 0 and row["flops"] > 0 and row["loss"] > 0
+        assert isinstance(row["epochs"], int)
 
 
 @pytest.mark.parametrize(
@@ -48,15 +41,15 @@ def test_recorded_runs_say_what_made_them_and_are_complete(recorded):
     ],
 )
 def test_recorded_groups_have_five_seeds(recorded, experiment, by, groups):
-    table = pd.DataFrame(recorded[1][experiment]).groupby(by)["seed"].agg(sorted)
+    table = recorded.of(experiment).groupby(by)["seed"].agg(sorted)
     assert len(table) == groups
     assert all(seeds == [1, 2, 3, 4, 5] for seeds in table)
 
 
 def test_recorded_search_has_its_trials(recorded):
-    rows = recorded[1]["hyperparameters"]
-    assert sorted(row["trial"] for row in rows) == list(range(16))
-    (default,) = [row for row in rows if row["trial"] == 0]
+    trials = recorded.of("hyperparameters")
+    assert trials["trial"].tolist() == list(range(16))
+    default = trials.loc[0]
     assert (default["filters"], default["kernel_size"], default["peak_rate"]) == (16, 5, 0.004)
 
 
@@ -71,7 +64,7 @@ def test_finished_runs_are_not_done_again(notebook, tmp_path):
     path = tmp_path / "build" / "runs.jsonl"
     tiny_records(notebook, path)
     resumed = notebook.Records(path)
-    assert [row["seed"] for row in resumed.of("tiny")] == [1, 2]
+    assert resumed.of("tiny")["seed"].tolist() == [1, 2]
 
     def must_not_run():
         raise AssertionError("a finished run was done again")
@@ -90,8 +83,15 @@ def test_records_of_other_versions_are_not_mixed(notebook, tmp_path):
     head = json.loads(lines[0])
     head["made_with"]["tensorflow"] = "1.0"
     path.write_text("\n".join([json.dumps(head), *lines[1:]]))
+    other = notebook.Records(path)
     with pytest.raises(ValueError, match="was begun with .* go on there or delete it"):
-        notebook.Records(path)
+        other.get({"experiment": "tiny", "seed": 3}, lambda: {"accuracy": 0.5})
+    assert len(other.rows) == 2
+
+
+def test_an_experiment_without_runs_is_one_sentence(notebook, tmp_path):
+    with pytest.raises(ValueError, match=r"none.jsonl holds no run of 'best'; .* again\.$"):
+        notebook.Records(tmp_path / "none.jsonl").of("best")
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[1]\n", '{"a": 1}\n', '{"made_with": {}}\n{"x'])
@@ -182,12 +182,13 @@ def test_examples_are_picked_from_their_digits(notebook, sample_run):
 
 
 def test_figure_of_runs_shows_means_and_spreads(notebook):
-    rows = [
-        {"variant": variant, "x": x, "accuracy": accuracy}
+    records = notebook.Records()
+    records.rows = [
+        {"experiment": "tiny", "variant": variant, "x": x, "accuracy": accuracy}
         for variant, x, accuracy in [("a", 1, 0.5), ("a", 1, 0.7), ("a", 2, 0.9), ("b", 1, 0.1)]
     ]
-    fig = notebook.plot_runs({"one": rows, "two": rows}, "x", "x", "label")
-    for axis, title in zip(fig.axes, ("one", "two")):
+    fig = notebook.plot_runs(records, records, "tiny", "x", "label")
+    for axis, title in zip(fig.axes, ("This run", "Recorded")):
         assert (axis.get_title(), axis.get_xlabel()) == (title, "label")
         a, b = axis.containers
         np.testing.assert_allclose(a.lines[0].get_ydata(), [40, 10])  # errors in %
@@ -201,8 +202,7 @@ def test_figure_of_runs_shows_means_and_spreads(notebook):
 
 def test_every_experiment_ran_on_the_small_budget(sample_run):
     space, _ = sample_run
-    names = ["hyperparameters", "augmentation", "architectures", "transfer", "best"]
-    assert list(dict.fromkeys(row["experiment"] for row in space["runs"].rows)) == names
+    assert list(dict.fromkeys(row["experiment"] for row in space["runs"].rows)) == EXPERIMENTS
     assert len(space["runs"].of("architectures")) == 5
     assert space["runs"].path is None
 
@@ -247,13 +247,12 @@ module.search(named, 6, sys.argv[1])
 
 
 def start_worker(journal, name):
-    worker = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-c", WORKER, journal, name],
         env={**os.environ, "PYTHONPATH": str(cells.ROOT / "tests"), "TF_CPP_MIN_LOG_LEVEL": "3"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    return worker
 
 
 def wait_for(condition, seconds=240):

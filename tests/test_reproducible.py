@@ -9,8 +9,8 @@ from nbclient import NotebookClient
 VARIES = (  # what shows times, or, in the comparison at equal time, follows from them
     "fit_seconds",
     "seconds_per_batch(lambda",
-    "accuracy_table(runs.",
-    'runs.of("augmentation")',
+    "accuracy_table(runs,",
+    'plot_runs(runs, recorded, "augmentation"',
 )
 
 
