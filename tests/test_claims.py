@@ -246,7 +246,7 @@ def test_search_conclusion():
 
 
 def test_affine_map_is_faster_than_layers():
-    assert "less than half the time" in markdown_with("Both draw from the same motions")
+    assert "less than half the time" in markdown_with("under the same kinds of motion")
     ours, layers = re.findall(r"([\d.]+) ms for a batch", printed("seconds_per_batch(lambda"))
     assert float(ours) < float(layers) / 2
 
