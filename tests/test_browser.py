@@ -81,10 +81,19 @@ def page(lab):
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.goto(lab)
         page.get_by_role("heading", name="Digit classification").wait_for(timeout=60_000)
+        page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(
+            timeout=120_000
+        )  # a click that comes before the kernel is there would be lost
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.locator("[data-command='runmenu:run-all']").click()
-        page.locator("canvas.sheet").wait_for(timeout=300_000)
-        page.locator("canvas.sheet").scroll_into_view_if_needed()
+        sheet, failed = page.locator("canvas.sheet"), page.locator("[data-mime-type$='stderr']")
+        try:
+            sheet.or_(failed).first.wait_for(timeout=900_000)
+            assert not failed.count(), failed.first.inner_text()
+        finally:
+            BUILD.mkdir(exist_ok=True)
+            page.screenshot(path=BUILD / "drawing-pad-first.png")
+        sheet.scroll_into_view_if_needed()
         yield page
         browser.close()
 
