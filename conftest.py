@@ -5,6 +5,7 @@ On the sample the notebook still runs whole, and its own checks and those in tes
 
 import contextlib
 import functools
+import os
 
 import cells
 import pytest
@@ -54,4 +55,4 @@ def sample_run(notebook, tmp_path_factory):
     home = tmp_path_factory.mktemp("keras")
     offline = cells.environment(**cells.OFFLINE, KERAS_HOME=home, MNIST_EPOCHS=4)
     with offline, contextlib.chdir(cells.workplace(tmp_path_factory.mktemp("project"))):
-        return cells.run()
+        return cells.run(until=os.environ.get("NOTEBOOK_UNTIL"))  # set by tests/mutants.py

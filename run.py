@@ -4,6 +4,7 @@ python run.py                  execute the notebook; results in build/
 python run.py --update         ... and make them the committed notebook
 python run.py --full           run section 11 on all data (1.5 hours); results in benchmarks/
 python run.py test [OPTIONS]   run every test; OPTIONS go to pytest
+python run.py test --newest    ... on the newest versions that requirements.in allows
 """
 
 import argparse
@@ -22,19 +23,25 @@ BUILD = ROOT / "build"
 RECORDS = "extensions.jsonl"  # in build/ while it grows, in benchmarks/ when it is complete
 
 
-def prepare_environment() -> str:
-    """Create `.venv` with what requirements.txt pins, unless it is there; return its Python."""
+def prepare_environment(newest: bool = False) -> str:
+    """Create `.venv` with what requirements.txt pins, unless it is there; return its Python.
+
+    `newest` makes `.venv-newest`, with the newest versions that requirements.in allows.
+    """
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         sys.exit(f"Python 3.11, 3.12 or 3.13 is needed; this is {sys.version.split()[0]}.")
-    python = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    requirements = ROOT / "requirements.txt"
-    stamp = ENVIRONMENT / "installed.sha256"
+    folder = ROOT / ".venv-newest" if newest else ENVIRONMENT
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    requirements = ROOT / ("requirements.in" if newest else "requirements.txt")
+    stamp = folder / "installed.sha256"
     wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
-    if not (stamp.exists() and stamp.read_text() == wanted):
-        print("Installing the pinned packages into .venv (once; 3.2 GB) ...", flush=True)
-        venv.create(ENVIRONMENT, clear=True, with_pip=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--require-hashes"]
-        if subprocess.run([*pip, "-r", requirements]).returncode:
+    if newest or not (stamp.exists() and stamp.read_text() == wanted):
+        which = "newest" if newest else "pinned"
+        print(f"Installing the {which} packages into {folder.name} (3.2 GB) ...", flush=True)
+        venv.create(folder, clear=True, with_pip=True)
+        pip = [python, "-m", "pip", "install", "--quiet"]
+        hashes = [] if newest else ["--require-hashes"]
+        if subprocess.run([*pip, *hashes, "-r", requirements]).returncode:
             sys.exit("The installation failed; pip's message above says why. Run again to retry.")
         stamp.write_text(wanted)
     return str(python)
@@ -100,10 +107,11 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=["notebook", "test"], default="notebook")
     parser.add_argument("--update", action="store_true", help="replace the committed notebook")
     parser.add_argument("--full", action="store_true", help="section 11 on all data (1.5 hours)")
+    parser.add_argument("--newest", action="store_true", help="test on the newest versions")
     options, rest = parser.parse_known_args()
-    if rest and options.what != "test":
-        parser.error(f"unknown: {' '.join(rest)}")
-    python = prepare_environment()
+    if options.what != "test" and (rest or options.newest):
+        parser.error(f"unknown: {' '.join(rest) or '--newest'}")
+    python = prepare_environment(options.newest)
     if options.what == "test":
         return subprocess.run([python, "-m", "pytest", *rest], cwd=ROOT).returncode
     if options.update and options.full:

@@ -135,6 +135,64 @@ def test_residual_network_adds_its_shortcuts(notebook):
     assert not isinstance(model, notebook.keras.Sequential)
 
 
+def test_parts_of_the_networks(notebook):
+    conv, norm, activation = notebook.normalized_conv(8, 3, "linear", padding="same")
+    assert (conv.filters, conv.padding, conv.use_bias) == (8, "same", False)
+    assert type(norm).__name__ == "BatchNormalization"
+    assert activation.activation is notebook.keras.activations.linear
+    image = notebook.keras.Input((6, 6, 3))
+    assert notebook.residual_block(image, 8).shape == (None, 6, 6, 8)
+
+
+def test_augmentation_is_compared_at_equal_epochs_and_equal_time(notebook):
+    asked = {}
+
+    class Runs:
+        def get(self, key, run, *arguments):
+            assert run is notebook.train_and_score
+            asked[key["variant"]] = arguments[-2:]  # epochs, augment
+            return {"seconds": 15.0 if key["variant"] == "with" else 10.0}
+
+    notebook.compare_augmentation(Runs(), np.zeros(100), None, None, 1, 20)
+    assert asked == {
+        "with": (20, True), "without": (20, False), "without, equal time": (30, False)
+    }  # fmt: skip
+
+
+def test_layers_of_keras_distort_in_training_only(notebook):
+    images = np.zeros((4, 28, 28, 1), np.float32)
+    images[:, 8:20, 12:16] = 1
+    layers = notebook.keras_augmentation()
+    np.testing.assert_array_equal(layers(images, training=False), images)
+    assert np.abs(layers(images, training=True) - images).max(axis=(1, 2, 3)).min() > 0.1
+    assert 0 < notebook.seconds_per_batch(lambda batch: batch, images, batches=5) < 0.1
+
+
+def test_figure_of_the_search_rings_the_default(notebook):
+    records = notebook.Records()
+    records.rows = [
+        {"experiment": "hyperparameters", "accuracy": a, "flops": f, "peak_rate": 0.004}
+        for a, f in ((0.9, 1e9), (0.98, 2e9), (0.7, 3e9))
+    ]
+    fig = notebook.plot_search(records, records)
+    for axis in fig.axes[:2]:
+        (ring,) = axis.lines
+        assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (1e9, pytest.approx(10))
+        np.testing.assert_allclose(axis.collections[0].get_offsets()[:, 1], [10, 2, 30])
+
+
+def test_train_network_trains_what_it_builds(notebook):
+    images = np.random.default_rng(0).random((64, 28, 28, 1), np.float32)
+    labels = notebook.one_hot(np.arange(64) % 10)
+    model, record = notebook.train_network(
+        notebook.build_cnn, images, labels, 1, 2, batch_size=16, peak_rate=0.01
+    )
+    assert int(model.optimizer.iterations) == 8
+    assert {k: record[k] for k in ("digits", "epochs", "parameters")} == {
+        "digits": 64, "epochs": 2, "parameters": 133722
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["lenet5", "keras_convnet", "all_convolutional", "residual"])
 def test_networks_give_probabilities(notebook, name):
     model = getattr(notebook, f"build_{name}")()
@@ -198,6 +256,15 @@ def test_figure_of_runs_shows_means_and_spreads(notebook):
         assert axis.yaxis.get_major_formatter()(10, 0) == "90"
         assert axis.yaxis_inverted()
     assert [text.get_text() for text in fig.legends[0].texts] == ["a", "b"]
+
+
+def test_errors_are_shown_as_accuracy(notebook):
+    _, axis = notebook.plt.subplots()
+    axis.plot([1, 2], [0.5, 40])
+    notebook.show_errors_as_accuracy(axis)
+    assert axis.get_yscale() == "log"
+    assert axis.yaxis.get_major_formatter()(0.5, 0) == "99.5"
+    assert axis.get_ylim()[0] > axis.get_ylim()[1]
 
 
 def test_every_experiment_ran_on_the_small_budget(sample_run):

@@ -1,6 +1,5 @@
 """The notebook's functions, loaded from its own cells, against values worked out by hand."""
 
-import cells
 import numpy as np
 import pytest
 
@@ -247,100 +246,47 @@ def test_network_has_the_required_layers(notebook):
     np.testing.assert_allclose(result.sum(axis=1), 1, atol=1e-6)
 
 
-def train_on(space, x_train, y_train, x_val, y_val, **parameters):
-    """Run the notebook's own compile and fit cells on other data; return their namespace."""
-    space = {**space, **parameters}
-    space["training_data"] = space["make_training_dataset"](
-        x_train, y_train, space["BATCH_SIZE"], 1, augment=False
-    )
-    space["validation_data"] = space["make_evaluation_dataset"](x_val, y_val)
-    space["keras"].utils.set_random_seed(1)
-    space["model"] = space["build_cnn"](space["DROPOUT"])
-    for text in ("compile_model(model,", "model.fit("):
-        ((index, cell),) = [
-            c
-            for c in cells.code_cells()
-            if f"\n{text}" in f"\n{c[1].source}" or f"= {text}" in c[1].source
-        ]
-        cells.run_cell(index, cell, space)
-    return space
+def test_conv_block_pools_before_it_normalizes(notebook):
+    kinds = [type(layer).__name__ for layer in notebook.conv_block(2, 8, 3, pool=True)]
+    assert kinds == ["Conv2D", "MaxPooling2D", "BatchNormalization", "ReLU"]
+    layers = notebook.conv_block(3, 8, 5, pool=False)
+    assert [layer.name for layer in layers] == ["conv_3", "norm_3", "relu_3"]
+    assert (layers[0].filters, layers[0].kernel_size, layers[0].use_bias) == (8, (5, 5), False)
 
 
-def test_early_stopping_fires_when_overfitting_and_restores_the_best_epoch(sample_run):
-    """Random labels can only be learned by heart: the validation loss soon rises."""
-    space, _ = sample_run
-    x, y = space["x_train"][:600], np.random.default_rng(1).permutation(space["y_train"][:600])
-    result = train_on(
-        space, x[:300], y[:300], x[300:], y[300:],
-        EPOCHS=40, PATIENCE=3, BATCH_SIZE=50, LEARNING_RATE=0.01, DROPOUT=0.0,
-    )  # fmt: skip
-    losses = result["history"].history["val_loss"]
-    best = int(np.argmin(losses))
-    assert len(losses) < 40
-    assert len(losses) == best + 1 + 3
-    restored = result["model"].evaluate(result["validation_data"], verbose=0)[0]
-    assert restored == pytest.approx(losses[best], abs=1e-5)
-    assert restored < losses[-1]
+def test_live_table_shows_all_epochs(notebook, monkeypatch):
+    shown = []
+    monkeypatch.setattr(notebook, "display", lambda text, display_id: shown.append(text.data))
+    monkeypatch.setattr(notebook, "update_display", notebook.display)
+    history = notebook.keras.callbacks.History()
+    table = notebook.LiveTable(history)
+    table.on_train_begin()
+    history.epoch = [0, 1]
+    history.history = {"loss": [1, 0.5], "accuracy": [0.8, 0.9]}
+    history.history |= {"val_loss": [0.25, 0.125], "val_accuracy": [0.97, 0.98]}
+    table.on_epoch_end(1)
+    assert shown[0] == "Preparing the first batch ..."
+    head, rule, *rows = shown[1].strip().splitlines()
+    assert head == "epoch | loss | accuracy | val_loss | val_accuracy"
+    assert rows == [
+        "1 | 1.0000 | 0.8000 | 0.2500 | 0.9700",
+        "2 | 0.5000 | 0.9000 | 0.1250 | 0.9800",
+    ]
+    table.set_params({"steps": 30})
+    table.shown -= 2
+    table.on_train_batch_end(6)
+    table.on_train_batch_end(7)
+    assert shown[2].endswith("Epoch 3: 7 of 30 batches")
+    assert len(shown) == 3, "more than one update a second"
 
 
-def test_learning_rate_rises_then_falls_to_zero(sample_run):
-    space, _ = sample_run
-    rate, steps = space["learning_rate"], space["EPOCHS"] * space["steps_per_epoch"]
-    rates = np.array([float(rate(step)) for step in range(steps + 1)])
-    peak = int(rates.argmax())
-    assert rates[0] == pytest.approx(space["LEARNING_RATE"] / 25)
-    assert rates[peak] == pytest.approx(space["LEARNING_RATE"])
-    assert peak == pytest.approx(steps / 4, abs=1)
-    assert np.all(np.diff(rates[: peak + 1]) > 0)
-    assert np.all(np.diff(rates[peak:]) < 0)
-    assert rates[-1] == pytest.approx(0, abs=1e-9)
-
-
-def test_compiled_as_described(sample_run):
-    model = sample_run[0]["model"]
+def test_compile_model(notebook):
+    model = notebook.build_cnn()
+    rate = notebook.compile_model(model, 100, 0.01)
     assert model.loss == "categorical_crossentropy"
     assert type(model.optimizer).__name__ == "Adam"
     assert model.optimizer.beta_2 == 0.99
-
-
-def test_sets_are_disjoint_stratified_and_whole(sample_run):
-    space, _ = sample_run
-    train, val = set(space["train_index"].tolist()), set(space["val_index"].tolist())
-    assert not train & val
-    assert train | val == set(range(4000))
-    assert space["y_val"].sum(axis=0).tolist() == [40] * 10
-    for part, index in (("train", "train_index"), ("val", "val_index")):
-        images = space["x_train_full"][space[index]]
-        np.testing.assert_array_equal(np.rint(space[f"x_{part}"][..., 0] * 255).astype(int), images)
-        np.testing.assert_array_equal(
-            space[f"y_{part}"].argmax(axis=1), space["y_train_full"][space[index]]
-        )
-
-
-def test_validation_and_test_data_are_not_distorted(sample_run):
-    space, _ = sample_run
-    for data, images, labels in (
-        ("validation_data", "x_val", "y_val"),
-        ("test_data", "x_test", "y_test"),
-    ):
-        x, y = (np.concatenate(parts) for parts in zip(*space[data].as_numpy_iterator()))
-        np.testing.assert_array_equal(x, space[images])
-        np.testing.assert_array_equal(y, space[labels])
-
-
-def test_evaluation_is_right_and_on_the_test_set(sample_run):
-    """Loss, accuracy and Wilson interval, computed once more from the probabilities."""
-    space, _ = sample_run
-    true = space["y_test_raw"]
-    given = space["model"].predict(space["preprocess_images"](space["x_test_raw"]), verbose=0)
-    assert space["test_accuracy"] == pytest.approx((given.argmax(axis=1) == true).mean())
-    loss = -np.log(given[np.arange(len(true)), true]).mean()
-    assert space["test_loss"] == pytest.approx(loss, rel=1e-4)
-    n, p, z = len(true), space["test_accuracy"], 1.959964
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    assert space["interval"].low == pytest.approx(middle - half, abs=1e-6)
-    assert space["interval"].high == pytest.approx(middle + half, abs=1e-6)
+    np.testing.assert_allclose([float(rate(step)) for step in (0, 25, 100)], [0.0004, 0.01, 0])
 
 
 def test_weights_sha256_covers_every_bit(notebook):
@@ -361,6 +307,26 @@ def test_weights_sha256_covers_every_bit(notebook):
 def test_plot_digits_needs_one_title_for_each_image(notebook, images, titles, colors):
     with pytest.raises(ValueError, match="one title and one color for each"):
         notebook.plot_digits(np.zeros((images, 28, 28)), [""] * titles, colors=colors)
+
+
+def test_plot_digits_gives_each_image_its_title(notebook):
+    images = np.arange(7 * 784, dtype=float).reshape(7, 28, 28)
+    fig = notebook.plot_digits(images, list("abcdefg"), columns=3, colors=["red"] * 7)
+    shown = [ax for ax in fig.axes if ax.images]
+    assert "".join(ax.get_title() for ax in shown) == "abcdefg"
+    for ax, image in zip(shown, images):
+        np.testing.assert_array_equal(ax.images[0].get_array(), image)
+
+
+def test_plot_confusion_has_true_digits_in_rows(notebook):
+    matrix = np.diag(np.arange(10, 20))
+    matrix[3, 5] = 7
+    axis = notebook.plot_confusion(matrix).axes[0]
+    texts = {tuple(map(round, text.get_position())): text.get_text() for text in axis.texts}
+    assert texts[5, 3] == "7"  # x, y
+    assert texts[4, 4] == "14"
+    assert len(texts) == 11
+    assert np.asarray(axis.images[0].get_array()).nonzero() == (3, 5)
 
 
 def test_label_predictions(notebook):

@@ -346,3 +346,15 @@ def test_pad_answers_within_50_ms(notebook, sample_run):
 
 def test_no_person_in_a_headless_run(notebook):
     assert not notebook.person_present()
+
+
+def test_reading_is_shown_step_by_step(notebook, sample_run):
+    reader = sample_run[0]["reader"]
+    fig = notebook.plot_reading([stroke()], reader)
+    assert [ax.get_title() for ax in fig.axes][:4] == ["picture", "ink", "crop", "28 x 28"]
+    digit = notebook.prepare_digit(stroke())
+    np.testing.assert_array_equal(np.squeeze(fig.axes[3].images[0].get_array()), digit[..., 0])
+    shares = notebook.predict_digits([digit], reader)[1][0]
+    np.testing.assert_allclose([bar.get_height() for bar in fig.axes[4].patches], shares)
+    unsure = notebook.Reader(reader.network, min_confidence=1.1)
+    assert notebook.plot_reading([stroke()], unsure).axes[4].get_title() == "not sure"

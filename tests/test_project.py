@@ -7,14 +7,16 @@ import sys
 from pathlib import Path
 
 import cells
+import nbformat
 import pytest
 
 WORKFLOW = cells.ROOT / ".github" / "workflows" / "ci.yml"
+NEWEST = WORKFLOW.with_name("newest.yml")
 DEPENDABOT = cells.ROOT / ".github" / "dependabot.yml"
 CHECKS = {
     "zizmor": ["zizmor", "--offline", "--strict-collection", cells.ROOT / ".github"],
     "workflow schema": [
-        "check-jsonschema", "--builtin-schema", "vendor.github-workflows", WORKFLOW
+        "check-jsonschema", "--builtin-schema", "vendor.github-workflows", WORKFLOW, NEWEST
     ],
     "dependabot schema": ["check-jsonschema", "--builtin-schema", "vendor.dependabot", DEPENDABOT],
     "ruff": ["ruff", "check", "--no-cache", cells.ROOT],
@@ -33,6 +35,14 @@ def test_static_check(check):
 def test_mnist_cache_key_is_the_checksum_of_kerass_file(notebook):
     key = re.search(r"key: mnist-(\w+)", WORKFLOW.read_text())[1]
     assert key in inspect.getsource(notebook.keras.datasets.mnist.load_data)
+
+
+@pytest.mark.parametrize("category", [DeprecationWarning, FutureWarning])
+@pytest.mark.parametrize("name", ["__main__", "digitclassification"])
+def test_deprecations_in_the_notebook_are_errors(category, name):
+    source = f"import warnings\nwarnings.warn('this goes away', {category.__name__})"
+    with pytest.raises(category, match="this goes away"):
+        cells.run_cell(0, nbformat.v4.new_code_cell(source), {"__name__": name})
 
 
 def requirements():
@@ -57,7 +67,7 @@ def test_everything_imported_is_a_direct_dependency():
         "IPython": "jupyter",
         "traitlets": "anywidget",
     }
-    local = {"cells", "run", "make_examples"}
+    local = {"cells", "run", "make_examples", "load"}
     scripts = [*cells.ROOT.glob("*.py"), *cells.ROOT.glob("tests/*.py")]
     scripts += cells.ROOT.glob("benchmarks/*.py")
     sources = [path.read_text() for path in scripts]

@@ -1,0 +1,370 @@
+"""Change one thing in the project at a time, and see whether the tests notice.
+
+python tests/mutants.py                 try every fault and print the score
+python tests/mutants.py --fast          only those that need no training
+python tests/mutants.py "one hot"       only those whose name holds this text
+
+A fault is a text that stands exactly once in a file (in the notebook: in one cell), what takes its
+place, and the tests that should fail for it. First these tests must pass on an unchanged copy. Each
+fault then gets a copy of the project and a process of its own, forked from one that has imported
+TensorFlow already. Tools such as mutmut and cosmic-ray change modules, and know no notebooks; and
+the faults here are those that people make, not swapped operators.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOK = "Digitclassification.ipynb"
+COPIED = (NOTEBOOK, "README.md", "requirements.in", "requirements.txt", "run.py", "conftest.py",
+          "pyproject.toml", ".github", ".gitignore", "benchmarks", "examples", "tests")  # fmt: skip
+RUN = "tests/test_figures.py tests/test_wiring.py"  # the notebook to its section 8, on the sample
+FUNCTIONS, PROPERTIES = "tests/test_functions.py", "tests/test_properties.py"
+DATA, DOCUMENT, CLAIMS = "tests/test_data.py", "tests/test_document.py", "tests/test_claims.py"
+PICTURES = "tests/test_handwriting.py"
+
+FAST = [  # name, old text, new text, tests
+    # data
+    ("checksum not compared", "if hashlib.sha256(np.asc", "if False and hashlib.sha256(np.asc",
+     f"{PROPERTIES} -k any_bit"),
+    ("shape not compared", "array.dtype != np.uint8 or array.shape != shape:", "False:",
+     f"{PROPERTIES} -k any_bit"),
+    ("pickled data loaded", "allow_pickle=False", "allow_pickle=True", f"{DATA} -k bad_file"),
+    ("partial download kept", "cached.unlink(missing_ok=True)", "pass",
+     f"{DATA} -k leaves_nothing"),
+    ("endless answer accepted", "if len(body) > limit:", "if False:", f"{DATA} -k oversized"),
+    ("short answer accepted", "len(body) != int(expected)", "False",
+     f"{DATA} -k 'mirror and short'"),
+    ("idx header not read", "content[: len(header)] != header or ", "", f"{DATA} -k bad_mirror"),
+    ("sample split by chance", "stratify=labels, random_state=0", "stratify=labels",
+     f"{DATA} -k sample_is"),
+    ("full set not required", 'if from_environment("REQUIRE_FULL", False):', "if False:",
+     f"{DATA} -k can_be_required"),
+    # preprocessing, pipelines
+    ("scaling dropped", ".astype(np.float32) / np.float32(255)", ".astype(np.float32)",
+     f"{FUNCTIONS} -k preprocess"),
+    ("axes in the wrong order", "return images[..., np.newaxis]",
+     "return images.swapaxes(1, 2)[..., np.newaxis]", f"{FUNCTIONS} -k preprocess"),
+    ("labels shifted", "to_categorical(labels,", "to_categorical((labels + 1) % 10,",
+     f"{FUNCTIONS} -k one_hot"),
+    ("one hot takes any label", "if labels.size and (labels.min()", "if False and (labels.min()",
+     f"{PROPERTIES} -k one_hot"),
+    ("pictures and labels of different indices", "return batch, tf.gather(labels, index)",
+     "return batch, tf.gather(labels, index[::-1])", f"{FUNCTIONS} -k training_dataset"),
+    ("augmentation switched off", "        if augment:", "        if False:",
+     f"{FUNCTIONS} -k training_dataset"),
+    ("augmentation of validation data",
+     "batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)",
+     "batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)"
+     ".map(lambda x, y: (random_affine(x, [1, 2], keep=0), y))", f"{FUNCTIONS} -k evaluation"),
+    ("no shuffling", ".shuffle(size, seed=seed)", "", f"{FUNCTIONS} -k training_dataset"),
+    ("order not seeded", ".shuffle(size, seed=seed)", ".shuffle(size)",
+     f"{FUNCTIONS} -k depends_on_its_seed"),
+    ("distortion not seeded", "Dataset.random(seed=seed, ", "Dataset.random(",
+     f"{FUNCTIONS} -k depends_on_its_seed"),
+    ("one distortion for a whole batch", "[7, tf.shape(images)[0]], seed", "[7, 1], seed",
+     f"{FUNCTIONS} -k random_affine"),
+    ("shear about the corner", "a2 = center - (a0 + a1) * center", "a2 = center - a0 * center",
+     f"{FUNCTIONS} -k random_affine"),
+    ("every digit distorted", ">= 2 * keep - 1", ">= -1", f"{FUNCTIONS} -k keeps_the_share"),
+    ("autotuner on", "options.autotune.enabled = False", "options.autotune.enabled = True",
+     f"{FUNCTIONS} -k autotuner"),
+    # model and training
+    ("softmax removed", 'Dense(10, activation="softmax", name="probabilities")',
+     'Dense(10, name="probabilities")', f"{FUNCTIONS} -k required_layers"),
+    ("dropout at 0.99", "Dropout(dropout, name=", "Dropout(0.99, name=",
+     f"{FUNCTIONS} -k required_layers"),
+    ("pooling left out", "    if pool:", "    if False:", f"{FUNCTIONS} -k required_layers"),
+    ("wrong loss",
+     'loss="categorical_crossentropy"', 'loss="mse"', f"{FUNCTIONS} -k compile_model"),
+    ("schedule that never decays", "decay_steps=max(1, steps - warmup_steps)",
+     "decay_steps=10**9", f"{PROPERTIES} -k learning_rate"),
+    ("no warm-up", "initial_learning_rate=peak_rate / 25", "initial_learning_rate=peak_rate",
+     f"{FUNCTIONS} -k compile_model"),
+    ("fingerprint of the shapes only", " + weight.tobytes())", ")",
+     f"{PROPERTIES} -k every_bit"),
+    ("file written in place", "        write(temporary)", "        write(path)",
+     f"{PROPERTIES} -k old_or_the_new"),
+    ("backup of other settings used", '    if about["settings"] != settings:', "    if False:",
+     "tests/test_interrupt.py -k other_settings"),
+    ("seed ignored", "keras.utils.set_random_seed(SEED)\ntf.config",
+     "keras.utils.set_random_seed(0)\ntf.config", "tests/test_wiring.py -k seed_of"),
+    ("determinism off", "tf.config.experimental.enable_op_determinism()\n", "",
+     "tests/test_wiring.py -k deterministic"),
+    ("threads ignored", "set_intra_op_parallelism_threads(THREADS)",
+     "set_intra_op_parallelism_threads(0)", "tests/test_wiring.py -k deterministic"),
+    # figures
+    ("confusion matrix drawn transposed", "ax.text(guess, true, matrix[true, guess],",
+     "ax.text(guess, true, matrix[guess, true],", f"{FUNCTIONS} -k confusion"),
+    ("titles of other pictures", "zip(axes.flat, images, titles, colors)",
+     "zip(axes.flat, images, titles[::-1], colors)", f"{FUNCTIONS} -k plot_digits"),
+    ("training curve called validation", 'history[f"val_{metric}"], "o-"', 'history[metric], "o-"',
+     "tests/test_figures.py -k marked_where"),
+    ("errors in blue", "[BLUE if t == p else ORANGE for t", "[BLUE for t",
+     f"{FUNCTIONS} -k label_predictions"),
+    ("error bars of another size", "100 * group[\"accuracy\"].std()",
+     "200 * group[\"accuracy\"].std()", "tests/test_extensions.py -k means_and_spreads"),
+    # answers
+    ("temperature unused", ") / temperature, axis=1)", "), axis=1)",
+     f"{PROPERTIES} -k temperature"),
+    ("never not sure", "sure = given.max(axis=1) >= reader.min_confidence",
+     "sure = given.max(axis=1) >= 0", f"{PROPERTIES} -k batches"),
+    ("familiarity of the nearest", "-neighbours, axis=1)[:, -neighbours]",
+     "-1, axis=1)[:, -1]", f"{PICTURES} -k familiarity"),
+    ("calibration weighted by bins",
+     "np.sum(count * np.abs(confidence - accuracy)) / np.sum(count)",
+     "np.mean(np.abs(confidence - accuracy))", f"{PICTURES} -k calibration_error"),
+    ("box in the middle, not the mass", "np.clip(round(14 - c), 0", "np.clip(round(14 - n / 2), 0",
+     f"{PICTURES} -k center_of_mass"),
+    ("light ink read as dark", "        ink = -ink  # dark on light", "        pass",
+     f"{PICTURES} -k 'light_size'"),
+    ("EXIF orientation ignored", "    image = ImageOps.exif_transpose(image)\n", "",
+     f"{PICTURES} -k exif"),
+    ("page read in columns", "for part in sorted(row, key=lambda part: part.centroid[1]))",
+     "for part in sorted(row, key=lambda part: -part.centroid[1]))", f"{PROPERTIES} -k page"),
+    # experiments
+    ("FLOPs of the forward pass only", "(3 if layer.trainable else 1)", "1",
+     "tests/test_extensions.py -k sizes"),
+    ("finished run done again", "            if key.items() <= row.items():",
+     "            if False:",
+     "tests/test_extensions.py -k not_done_again"),
+    ("base not frozen", "features.trainable = False", "features.trainable = True",
+     "tests/test_extensions.py -k frozen_layers"),
+    ("attack downhill", "np.clip(images + step, 0, 1)", "np.clip(images - step, 0, 1)",
+     f"{PROPERTIES} -k attack"),
+    ("scale about the corner", "[1, 1 / amount, 1 / amount], [0, offset, offset])",
+     "[1, 1 / amount, 1 / amount])", f"{PROPERTIES} -k damages_by_hand"),
+    # the closing check
+    ("band too wide to fail", '"test_accuracy": (0.9961, 0.0012)', '"test_accuracy": (0.9961, 0.5)',
+     f"{DOCUMENT} -k recorded_values"),
+    ("closing check asserts nothing", "assert abs(fresh - value) <= tolerance, message",
+     "assert message", "tests/test_wiring.py -k closing_check"),
+    ("recorded with other parameters", '    "EPOCHS": 9,', '    "EPOCHS": 8,',
+     f"{DOCUMENT} -k recorded_values"),
+    # the document
+    ("stale number in the text", "reads **99.59 %", "reads **99.69 %", f"{CLAIMS} -k opening"),
+    ("broken link in the contents", "(#7.-Model-evaluation)", "(#7-Model-evaluation)",
+     f"{DOCUMENT} -k contents"),
+    ("section renamed", "## 7. Model evaluation", "## 7. Evaluation", f"{DOCUMENT} -k sections"),
+]  # fmt: skip
+
+OTHER_FILES = [  # name, file, old text, new text, tests
+    ("stale result in the README", "README.md", "test accuracy **0.9961**",
+     "test accuracy **0.9971**", f"{CLAIMS} -k readme_results"),
+    ("stale default in the README", "README.md", "| `MNIST_EPOCHS` | 9 |",
+     "| `MNIST_EPOCHS` | 12 |",
+     f"{CLAIMS} -k readme_results"),
+    ("record changed by hand", "benchmarks/results.json", '"test_accuracy": 0.99',
+     '"test_accuracy": 0.98', f"{CLAIMS} -k summarized"),
+    ("hash missing in the lock", "requirements.txt", "tensorflow==2.21.0 \\\n    --hash=sha256:",
+     "tensorflow==2.21.0 \\\n    #--hash=sha256:", "tests/test_project.py -k lock"),
+    ("dependency without a reason", "README.md", "| optuna |", "| keras |",
+     f"{CLAIMS} -k every_dependency"),
+]  # fmt: skip
+
+TRAINED = [  # the same, for the cells that are run in order: need the sample and some epochs
+    ("leak of training into validation", "    random_state=0,\n)\n",
+     "    random_state=0,\n)\nval_index = np.sort(train_index)[: len(val_index)]\n", RUN),
+    ("stratification dropped", "    stratify=y_train_full,\n", "", RUN),
+    ("split by chance", "    random_state=0,\n)\n", ")\n", RUN),
+    ("test digits from the training set", "x_test_raw, y_test_raw, source = load_mnist()",
+     "x_test_raw, y_test_raw, source = load_mnist()\n"
+     "x_test_raw, y_test_raw = x_train_full[:1000], y_train_full[:1000]", RUN),
+    ("evaluation on the training set", "test_data = make_evaluation_dataset(x_test, y_test)",
+     "test_data = make_evaluation_dataset(x_train, y_train)", RUN),
+    ("shuffled test labels", "one_hot(y_test_raw)", "one_hot(np.random.permutation(y_test_raw))",
+     RUN),
+    ("test digits for validation", "validation_data = make_evaluation_dataset(x_val, y_val)",
+     "validation_data = make_evaluation_dataset(preprocess_images(x_test_raw), "
+     "one_hot(y_test_raw))",
+     RUN),
+    ("validation on training data", "        validation_data=validation_data,",
+     "        validation_data=training_data,", RUN),
+    ("early stopping restores nothing", "restore_best_weights=True", "restore_best_weights=False",
+     RUN),
+    ("patience ignored", "patience=PATIENCE", "patience=100", RUN),
+    ("one epoch, whatever was asked for", "        epochs=EPOCHS,\n        initial",
+     "        epochs=1,\n        initial", RUN),
+    ("augmentation parameter ignored", "BATCH_SIZE, SEED, AUGMENT)\nsettings",
+     "BATCH_SIZE, SEED, False)\nsettings", RUN),
+    ("baseline judged on training data", "baseline.evaluate(validation_data",
+     "baseline.evaluate(baseline_data", RUN),
+    ("interval of another level", "proportion_ci(0.95", "proportion_ci(0.5", RUN),
+    ("confusion matrix of swapped arguments", "confusion_matrix(y_test_raw, predicted",
+     "confusion_matrix(predicted, y_test_raw", RUN),
+    ("precision called recall", "precision, recall, _, _ =", "recall, precision, _, _ =", RUN),
+    ("figure without data", "ax.bar(range(10), class_counts", "ax.bar(range(10), 0 * class_counts",
+     RUN),
+    ("samples under the next one's label", "y_train_full[:24]", "y_train_full[1:25]", RUN),
+    ("least confident errors called the most", "np.argsort(-confidence[wrong]",
+     "np.argsort(confidence[wrong]", RUN),
+    ("best epoch by training loss", 'np.argmin(history.history["val_loss"])',
+     'np.argmax(history.history["val_loss"])', RUN),
+    ("random order not moved on after a crash", "            iter(data)  #", "            pass  #",
+     "tests/test_interrupt.py -k killed"),
+    ("dropout's state not kept", "for variable in (*model.variables, *model",
+     "for variable in (*model.weights, *model", "tests/test_interrupt.py -k killed"),
+    ("best weights lost at an interruption", "    model.set_weights(early_stopping.best_weights)\n",
+     "", "tests/test_interrupt.py -k interrupted"),
+]  # fmt: skip
+
+
+def cleared(notebook):
+    """Take the output of the evaluation away."""
+    (cell,) = [c for c in notebook["cells"] if "= model.evaluate(test_data" in text_of(c)]
+    cell["outputs"] = []
+
+
+def edited(notebook):
+    """Change a figure in an output by hand."""
+    (cell,) = [c for c in notebook["cells"] if "= model.evaluate(test_data" in text_of(c)]
+    cell["outputs"][0]["text"] = [
+        line.replace("0.9961", "0.9991") for line in cell["outputs"][0]["text"]
+    ]
+
+
+def not_compared(notebook):
+    """Tag a cell so that nbval ignores it, without a reason."""
+    (cell,) = [c for c in notebook["cells"] if "class_counts = " in text_of(c)]
+    cell["metadata"]["tags"] = ["nbval-ignore-output"]
+
+
+def not_counted(notebook):
+    """Clear an execution count: nbval never compares such a cell."""
+    (cell,) = [c for c in notebook["cells"] if "class_counts = " in text_of(c)]
+    cell["execution_count"] = None
+
+
+EDITS = [
+    ("output cleared", cleared, DOCUMENT),
+    ("output edited by hand", edited, f"{CLAIMS} -k 'committed_run or readme_results'"),
+    ("cell left out of the comparison", not_compared, f"{DOCUMENT} -k have_a_reason"),
+    ("execution count cleared", not_counted, f"{DOCUMENT} -k fresh_kernel"),
+]
+SURVIVORS = {}  # name: why no test can or should find it
+
+
+def text_of(cell):
+    return "".join(cell["source"])
+
+
+def change_text(path, old, new):
+    text = path.read_text()
+    assert old in text, f"{path.name} does not hold {old!r}"
+    path.write_text(text.replace(old, new, 1))
+
+
+def change_cell(path, old, new):
+    notebook = json.loads(path.read_text())
+    holding = [cell for cell in notebook["cells"] if old in text_of(cell)]
+    assert len(holding) == 1, f"{len(holding)} cells hold {old!r}"
+    holding[0]["source"] = text_of(holding[0]).replace(old, new, 1)
+    path.write_text(json.dumps(notebook))
+
+
+def edit_notebook(path, edit):
+    notebook = json.loads(path.read_text())
+    edit(notebook)
+    path.write_text(json.dumps(notebook))
+
+
+def all_mutants(fast):
+    """Return {name: (how to change a copy of the project, the tests that should fail)}."""
+    mutants = {}
+    for name, old, new, tests in FAST + ([] if fast else TRAINED):
+        mutants[name] = (lambda copy, o=old, n=new: change_cell(copy / NOTEBOOK, o, n)), tests
+    for name, file, old, new, tests in OTHER_FILES:
+        mutants[name] = (lambda copy, f=file, o=old, n=new: change_text(copy / f, o, n)), tests
+    for name, edit, tests in EDITS:
+        mutants[name] = (lambda copy, e=edit: edit_notebook(copy / NOTEBOOK, e)), tests
+    return mutants
+
+
+def copy_project(folder):
+    for name in COPIED:
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+    return folder
+
+
+def start(folder, tests):
+    """Run pytest with these arguments in `folder`, in a forked process; return its number."""
+    import shlex
+
+    import pytest
+
+    sys.stdout.flush()
+    if process := os.fork():
+        return process
+    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir(folder)
+    os.environ["NOTEBOOK_UNTIL"] = "def scale_temperature"  # where section 9 begins
+    sys.path[:] = [str(folder), *(entry for entry in sys.path if entry != str(ROOT / "tests"))]
+    try:
+        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *shlex.split(tests)])
+    except BaseException as error:  # whatever happens, this process must not return
+        print(repr(error))
+        code = 99
+    os._exit(int(code))
+
+
+def run_all(jobs, workers=2):
+    """Run {name: (change, tests)}; yield (name, exit code of pytest, seconds, log) as they end."""
+    waiting, running = list(jobs.items()), {}
+    with tempfile.TemporaryDirectory() as place:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                name, (change, tests) = waiting.pop(0)
+                folder = Path(place) / f"{len(waiting)}"
+                folder.mkdir()
+                change(copy_project(folder))
+                running[start(folder, tests)] = name, folder, time.monotonic()
+            process, status = os.wait()
+            name, folder, started = running.pop(process)
+            log = (folder / "log.txt").read_text()
+            yield name, os.waitstatus_to_exitcode(status), time.monotonic() - started, log
+            shutil.rmtree(folder)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", nargs="?", default="")
+    parser.add_argument("--fast", action="store_true", help="only faults that need no training")
+    options = parser.parse_args()
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+    import keras  # noqa: F401
+    import matplotlib
+    import tensorflow  # noqa: F401
+
+    matplotlib.use("agg")
+    mutants = {n: m for n, m in all_mutants(options.fast).items() if options.name in n}
+    unchanged = {tests: (lambda copy: None, tests) for _, tests in mutants.values()}
+    for tests, code, _, log in run_all(unchanged):
+        if code:
+            sys.exit(f"{log}\nThese tests fail without any fault: {tests}")
+    survivors = []
+    for name, code, seconds, log in run_all(mutants):
+        found = code == 1
+        verdict = "found" if found else "SURVIVED" if code == 0 else f"NO VERDICT ({code})\n{log}"
+        print(f"{seconds:5.1f} s  {verdict:9} {name}", flush=True)
+        if not found:
+            survivors.append(name)
+    unexplained = [name for name in survivors if name not in SURVIVORS]
+    print(f"{len(mutants) - len(survivors)} of {len(mutants)} faults found", end="")
+    print(f"; unexplained: {', '.join(unexplained)}" if unexplained else "")
+    return bool(unexplained)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
