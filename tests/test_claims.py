@@ -311,3 +311,41 @@ def test_transfer_conclusion():
         for name in (frozen, scratch)
     ]
     assert seconds[0] < seconds[1] / 2
+
+
+def robustness():
+    """Return {(kind, network): accuracies in % after the steps 0 to 5} of the committed run."""
+    rows, kind = {}, None
+    for line in printed("robustness = pd.DataFrame").splitlines()[1:]:
+        *names, a, b, c, d, e, f = line.split()
+        kind, network = names if len(names) == 2 else (kind, *names)
+        rows[kind, network] = [float(value) for value in (a, b, c, d, e, f)]
+    assert len(rows) == 16
+    return rows
+
+
+def test_what_is_said_about_damage():
+    text, rows = markdown_with("it gets worse. What augmentation has shown"), robustness()
+    for kind, step, words in [
+        ("translation", 3, "moved by 3 pixels (in training at most 2) it reads {} %, without "
+         "augmentation {} %"),
+        ("rotation", 3, "turned by 30 degrees (in training at most 11) {} % against {} %"),
+        ("noise", 3, "noise of 0.3 leaves {} % against {} %"),
+        ("contrast", 1, "a contrast of 0.8 leaves {} % against {} %"),
+        ("attack", 3, "an attack of 0.1 leaves {} % against {} %"),
+    ]:  # fmt: skip
+        augmented, plain = rows[kind, "augmented"][step], rows[kind, "plain"][step]
+        assert words.format(augmented, plain) in text
+        assert (augmented > plain) == (kind in ("translation", "rotation"))
+    table = ["| damage | with augmentation | without |", "| --- | ---: | ---: |"]
+    for kind, step, name in [
+        ("none", 0, "none"), ("translation", 3, "moved by 3 pixels"),
+        ("rotation", 3, "turned by 30 degrees"), ("scale", 4, "at 0.6 of its size"),
+        ("blur", 2, "blur, sigma 1 pixel"), ("occlusion", 3, "a square of 10 pixels hidden"),
+        ("noise", 3, "noise, sigma 0.3"), ("contrast", 1, "contrast 0.8"),
+        ("attack", 3, "attack (FGSM), 0.1 for each pixel"),
+    ]:  # fmt: skip
+        kind = "noise" if kind == "none" else kind
+        values = [rows[kind, network][step] for network in ("augmented", "plain")]
+        table.append(f"| {name} | {values[0]} % | {values[1]} % |")
+    assert "\n".join(table) in README

@@ -84,6 +84,8 @@ def test_restored_epoch_is_marked_where_it_is(notebook):
     history["val_accuracy"] = [0.5, 0.9, 0.8]
     fig = notebook.plot_history(history, rates=[0, 1, 0], restored=1)
     lines = {line.get_label(): line for line in fig.axes[1].lines}
+    assert list(lines["training"].get_ydata()) == history["accuracy"]
+    assert list(lines["validation"].get_ydata()) == history["val_accuracy"]
     assert (lines["restored"].get_xdata(), lines["restored"].get_ydata()) == ([2], [0.9])
 
 

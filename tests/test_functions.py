@@ -183,16 +183,16 @@ def test_training_dataset_shuffles_whole_batches_and_keeps_labels(notebook):
     assert set(first) | set(second) > set(first), "what one epoch drops, another one uses"
 
 
-def test_training_dataset_depends_on_its_seed_alone(notebook):
+def test_training_dataset_depends_on_its_seed(notebook):
     images, labels = RNG.random((60, 28, 28, 1), np.float32), numbered(60)[1]
 
     def two_epochs(seed):
-        notebook.keras.utils.set_random_seed(seed)
         dataset = notebook.make_training_dataset(images, labels, 20, seed)
         return np.concatenate([x for _ in range(2) for x, _ in dataset.as_numpy_iterator()])
 
+    notebook.keras.utils.set_random_seed(1)
     first = two_epochs(1)
-    np.testing.assert_array_equal(first, two_epochs(1))
+    np.testing.assert_array_equal(first, two_epochs(1))  # whatever was drawn in between
     assert np.abs(first - two_epochs(2)).max() > 0.1
     assert np.abs(first[:60] - first[60:]).max() > 0.1
 

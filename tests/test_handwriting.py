@@ -34,7 +34,7 @@ def test_digit_is_framed_as_in_mnist(notebook):
     rows, columns = np.nonzero(digit[..., 0] > 0.3)
     assert rows.max() - rows.min() + 1 == 20
     assert columns.max() - columns.min() + 1 == pytest.approx(20 * 16 / 120, abs=1)
-    assert notebook.center_of_mass(digit[..., 0]) == pytest.approx((14, 14), abs=0.51)
+    assert notebook.ndimage.center_of_mass(digit[..., 0]) == pytest.approx((14, 14), abs=0.51)
 
 
 def test_proportions_are_kept(notebook):
@@ -49,7 +49,7 @@ def test_center_of_mass_is_in_the_middle_not_the_box(notebook):
     picture = stroke((200, 200), (40, 60, 80, 140))
     picture[80:160, 120:140] = 30
     digit = notebook.prepare_digit(picture)[..., 0]
-    assert notebook.center_of_mass(digit) == pytest.approx((14, 14), abs=0.51)
+    assert notebook.ndimage.center_of_mass(digit) == pytest.approx((14, 14), abs=0.51)
     assert np.nonzero(digit > 0.5)[0].min() > 4
 
 
