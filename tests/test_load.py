@@ -32,11 +32,10 @@ def test_record_of_load():
     assert RECORD["training_peak_mib"] < 2.5 * 1024
     rows = {row["images"]: row for row in RECORD["predict_digits"]}
     assert list(rows) == [1, 1000, 100_000]
-    result = 100_000 * 2 * 11 * 8 / load.MIB
-    assert rows[100_000]["growth_mib"] < rows[1000]["growth_mib"] + result + 48
-    readme = (cells.ROOT / "README.md").read_text()
+    readme = " ".join((cells.ROOT / "README.md").read_text().split())
     assert f"{RECORD['training_peak_mib'] / 1024:.1f} GiB of memory" in readme
     rate = 100_000 / rows[100_000]["seconds"]
     assert f"{1000 * rows[1]['seconds']:.0f} ms for one image" in readme
     assert f"{round(rate, -3):,.0f} a second" in readme
-    assert f"{rows[100_000]['growth_mib']:.0f} MiB for 100,000" in readme
+    assert rows[100_000]["growth_mib"] < 1
+    assert "grows by less than 1 MiB, even for 100,000" in readme

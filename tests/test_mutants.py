@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import cells
+import mutants
 import pytest
 
 
@@ -14,4 +15,10 @@ def test_every_fault_that_needs_no_training_is_found():
     command = [sys.executable, script, "--fast", "--trust"]  # unchanged, this session tries them
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "faults found" in done.stdout
+    assert f"{len(mutants.all_mutants(fast=True))} faults found" in done.stdout
+
+
+def test_readme_counts_the_faults_and_none_is_left_unfound():
+    readme = (cells.ROOT / "README.md").read_text()
+    assert f"makes {len(mutants.all_mutants(fast=False))} small faults" in readme
+    assert not mutants.SURVIVORS

@@ -67,7 +67,7 @@ def test_everything_imported_is_a_direct_dependency():
         "IPython": "jupyter",
         "traitlets": "anywidget",
     }
-    local = {"cells", "run", "make_examples", "load"}
+    local = {"cells", "run", "make_examples", "load", "mutants"}
     scripts = [*cells.ROOT.glob("*.py"), *cells.ROOT.glob("tests/*.py")]
     scripts += cells.ROOT.glob("benchmarks/*.py")
     sources = [path.read_text() for path in scripts]
