@@ -126,3 +126,24 @@ def test_a_backup_of_other_settings_is_left_alone(notebook, tmp_path):
     assert memory["best"] == 0.5
     np.testing.assert_array_equal(memory["best_weights"][0], before[0])
     np.testing.assert_array_equal(model.variables[0], before[0])
+
+
+def test_a_finished_training_leaves_no_backup(notebook, tmp_path):
+    keras = notebook.keras
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    data = notebook.tf.data.Dataset.from_tensors((np.ones((4, 2)), np.ones((4, 1))))
+    stopping = keras.callbacks.EarlyStopping("val_loss", restore_best_weights=True)
+    history = notebook.Backup(tmp_path / "backup.npz", stopping, {})
+    files = []
+
+    def look(epoch, logs):
+        files.append([path.name for path in tmp_path.iterdir()])
+
+    callbacks = [stopping, history, keras.callbacks.LambdaCallback(on_epoch_end=look)]
+    assert history.resume(model, data) == 0
+    model.fit(data, epochs=2, validation_data=data, callbacks=callbacks, verbose=0)
+    assert files == [["backup.npz"]] * 2
+    assert history.epoch == [0, 1]
+    assert len(history.history["val_loss"]) == 2
+    assert not list(tmp_path.iterdir())
