@@ -88,7 +88,7 @@ def page(lab):
         page.locator("[data-command='runmenu:run-all']").click()
         sheet, failed = page.locator("canvas.sheet"), page.locator("[data-mime-type$='stderr']")
         try:
-            sheet.or_(failed).first.wait_for(timeout=900_000)
+            sheet.or_(failed).first.wait_for(timeout=900_000)  # a slow machine trains long
             assert not failed.count(), failed.first.inner_text()
         finally:
             BUILD.mkdir(exist_ok=True)

@@ -161,6 +161,30 @@ def test_early_stopping_fires_when_overfitting_and_restores_the_best_epoch(sampl
     assert restored < losses[-1]
 
 
+def test_interruption_within_an_epoch_leaves_the_best_weights(sample_run, tmp_path, monkeypatch):
+    """Random labels again: by the ninth epoch the best one is long past."""
+    space, _ = sample_run
+    monkeypatch.chdir(tmp_path)
+
+    class Interrupting(space["LiveTable"]):
+        def on_train_batch_end(self, batch, logs=None):
+            if len(self.history.epoch) == 8:
+                raise KeyboardInterrupt
+
+    x, y = space["x_train"][:600], np.random.default_rng(1).permutation(space["y_train"][:600])
+    result = train_on(
+        {**space, "LiveTable": Interrupting}, x[:300], y[:300], x[300:], y[300:],
+        EPOCHS=40, PATIENCE=40, BATCH_SIZE=50, LEARNING_RATE=0.01, DROPOUT=0.0,
+    )  # fmt: skip
+    losses = result["history"].history["val_loss"]
+    assert result["interrupted"]
+    assert len(losses) == 8
+    assert losses[-1] > min(losses) + 0.01, "the last epoch must not be the best one"
+    kept = result["model"].evaluate(result["validation_data"], verbose=0)[0]
+    assert kept == pytest.approx(min(losses), abs=1e-5)
+    assert [path.name for path in tmp_path.glob("models/*")] == ["training-backup.npz"]
+
+
 def test_learning_rate_rises_then_falls_to_zero(sample_run):
     space, _ = sample_run
     rate, steps = space["learning_rate"], space["EPOCHS"] * space["steps_per_epoch"]
