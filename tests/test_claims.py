@@ -316,7 +316,7 @@ def test_transfer_conclusion():
 def robustness():
     """Return {(kind, network): accuracies in % after the steps 0 to 5} of the committed run."""
     rows, kind = {}, None
-    for line in printed("robustness = pd.DataFrame").splitlines()[1:]:
+    for line in printed("robustness = pd.DataFrame").splitlines()[2:]:
         *names, a, b, c, d, e, f = line.split()
         kind, network = names if len(names) == 2 else (kind, *names)
         rows[kind, network] = [float(value) for value in (a, b, c, d, e, f)]

@@ -60,12 +60,6 @@ def test_preprocess_images_scales_and_adds_a_channel(notebook):
     assert result.sum() == np.float32(1.2)
 
 
-def test_preprocess_images_is_invertible(notebook):
-    images = RNG.integers(0, 256, (5, 28, 28), np.uint8)
-    back = np.rint(notebook.preprocess_images(images)[..., 0] * 255).astype(np.uint8)
-    np.testing.assert_array_equal(back, images)
-
-
 @pytest.mark.parametrize(
     "images",
     [
