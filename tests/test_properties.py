@@ -466,6 +466,8 @@ def test_an_attack_stays_near_and_raises_the_loss(notebook, untrained, epsilon, 
         for x in (images, attacked)
     ]
     assert losses[1] > losses[0]
+    again = notebook.change_images(model, images, labels, "attack", epsilon)
+    np.testing.assert_array_equal(again, attacked)
     kept = notebook.accuracies(model, images, labels, "attack", (0, epsilon))
     assert kept[0] == np.mean(model(images).numpy().argmax(axis=1) == [0, 3, 6, 9])
 
