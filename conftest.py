@@ -17,26 +17,25 @@ def definitions():
 
 
 @functools.cache
-def data_source():
-    """Return (source, whether it is the full set) as the notebook would find it."""
-    *arrays, source = definitions().load_mnist()
-    return source, len(arrays[0]) == 60000
+def full_set():
+    """Tell whether the notebook would find the full MNIST."""
+    data = os.environ.get("MNIST_DATA", "auto")
+    return data != "sample" and len(definitions().load_mnist(data)[0]) == 60000
 
 
 def pytest_report_header(config):
-    source, full = data_source()
-    if full:
-        return f"MNIST: the full set, from {source}; nbval compares the notebook's outputs"
+    if full_set():
+        return "MNIST: the full set; nbval compares the notebook's outputs"
     return (
-        "MNIST: ONLY THE SMALL SAMPLE (no full set to be had); the notebook runs whole, "
-        "but its outputs, recorded on the full set, are not compared"
+        "MNIST: ONLY THE SMALL SAMPLE; the notebook runs whole, but its outputs, recorded on the "
+        "full set, are not compared"
     )
 
 
 def pytest_collectstart(collector):
     if collector.path.suffix == ".ipynb" and hasattr(collector, "skip_compare"):
         collector.skip_compare += ("stderr",)  # TensorFlow's start-up log
-        collector.compare_outputs = data_source()[1]
+        collector.compare_outputs = full_set()
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +50,7 @@ def notebook():
 
 @pytest.fixture(scope="session")
 def sample_run(notebook, tmp_path_factory):
-    """Namespace and figures of the whole notebook, run offline on the sample for 4 epochs."""
-    home = tmp_path_factory.mktemp("keras")
-    offline = cells.environment(**cells.OFFLINE, KERAS_HOME=home, MNIST_EPOCHS=4)
-    with offline, contextlib.chdir(cells.workplace(tmp_path_factory.mktemp("project"))):
-        return cells.run(until=os.environ.get("NOTEBOOK_UNTIL"))  # set by tests/mutants.py
+    """Namespace and figures of the whole notebook, run on the sample for 4 epochs."""
+    with contextlib.chdir(cells.workplace(tmp_path_factory.mktemp("project"))):
+        until = os.environ.get("NOTEBOOK_UNTIL")  # set by tests/mutants.py
+        return cells.run(until, DATA="sample", EPOCHS=4)

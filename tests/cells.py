@@ -13,13 +13,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
 PATH = ROOT / "Digitclassification.ipynb"
-OFFLINE = {  # no data set, no cache, and a network where nothing answers
-    "MNIST_NPZ": "",
-    "MNIST_REQUIRE_FULL": "",
-    "http_proxy": "http://127.0.0.1:9",
-    "https_proxy": "http://127.0.0.1:9",
-    "no_proxy": "",
-}
+SAMPLE = {"MNIST_DATA": "sample"}  # the environment of a run without data and network
 
 
 def workplace(folder):
@@ -57,20 +51,36 @@ def load_definitions():
     matplotlib.use("agg")
     module = types.ModuleType("digitclassification")
     with redirect_stdout(io.StringIO()):
-        for index, cell in code_cells("imports") + code_cells("definitions"):
-            run_cell(index, cell, vars(module))
+        for index, cell in code_cells():
+            if {"imports", "definitions"} & set(tags(cell)):
+                run_cell(index, cell, vars(module))
     return module
 
 
-def run(until=None):
+def with_parameters(notebook, **parameters):
+    """Return `notebook` with a cell that sets `parameters`, where papermill would put it."""
+    (index,) = [i for i, cell in enumerate(notebook.cells) if "parameters" in tags(cell)]
+    source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
+    notebook.cells.insert(index + 1, nbformat.v4.new_code_cell(source))
+    return notebook
+
+
+def nobody():
+    """Stand in for `get_ipython` where no person is at the other end."""
+    parent = {"content": {"allow_stdin": False}}
+    return types.SimpleNamespace(kernel=types.SimpleNamespace(get_parent=lambda channel: parent))
+
+
+def run(until=None, **parameters):
     """Run the notebook's code cells in order, up to the cell that holds the text `until`.
 
-    Returns their namespace and the figures that were shown. Output is dropped.
+    `parameters` are set after the cell of that name. Returns the cells' namespace and the
+    figures that were shown. Output is dropped.
     """
     import matplotlib.pyplot as plt
 
     matplotlib.use("agg")
-    namespace, figures = {"__name__": "__main__"}, []
+    namespace, figures = {"__name__": "__main__", "get_ipython": nobody}, []
     show = plt.show
     plt.show = lambda: figures.extend(map(plt.figure, plt.get_fignums()[len(figures) :]))
     try:
@@ -79,6 +89,8 @@ def run(until=None):
                 if until and until in cell.source:
                     break
                 run_cell(index, cell, namespace)
+                if "parameters" in tags(cell):
+                    namespace.update(parameters)
     finally:
         plt.show = show
     return namespace, figures
