@@ -16,8 +16,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 RESULTS = Path(__file__).with_name("load.json")
+DATA = os.environ.get("MNIST_DATA", "auto")
+DATA = "full" if DATA == "auto" else DATA
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+import cells  # noqa: E402
 
 MIB = 2**20
 
@@ -40,9 +45,8 @@ def peak_growth(function):
 
 def read_images(space, count, repeats):
     """Let `predict_digits` read `count` images; return seconds (median) and growth in bytes."""
-    import numpy as np
-
-    images = np.broadcast_to(space["x_test"][:1], (count, 28, 28, 1))  # itself takes no memory
+    image = space["preprocess_images"](space["x_test"][:1])
+    images = np.broadcast_to(image, (count, 28, 28, 1))  # itself takes no memory
     seconds = []
 
     def read():
@@ -62,10 +66,7 @@ def main():
     parser.add_argument("--write", action="store_true", help=f"record the result in {RESULTS.name}")
     options = parser.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    import cells
-
-    with cells.environment(MNIST_REQUIRE_FULL=1):
-        space, _ = cells.run(until="class DigitImageError")
+    space, _ = cells.run(until="class DigitImageError", DATA=DATA)
     result = {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "tensorflow": space["tf"].__version__,

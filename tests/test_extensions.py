@@ -1,261 +1,244 @@
-"""Section 11: its functions, the recorded runs, and searches shared by several processes."""
+"""Sections 11 and 12: their functions, the recorded runs, and a search that several share."""
 
 import functools
-import json
-import os
 import subprocess
 import sys
-import time
 
 import cells
 import numpy as np
 import pytest
 
-RECORDED = cells.ROOT / "benchmarks" / "extensions.jsonl"
 EXPERIMENTS = ["hyperparameters", "augmentation", "architectures", "transfer", "best"]
-KEYS = {"experiment", "seed", "digits", "epochs", "parameters", "seconds", "flops", "loss"}
 
 
 @pytest.fixture(scope="module")
 def recorded(notebook):
-    return notebook.Records(RECORDED)
+    return notebook.Runs(cells.ROOT / "benchmarks" / "extensions.jsonl")
 
 
-def test_recorded_runs_say_what_made_them_and_are_complete(recorded):
-    assert set(recorded.made_with) == {"machine", "python", "tensorflow", "keras"}
+# --- the recorded runs -------------------------------------------------------------------------
+
+
+def test_recorded_runs_hold_what_is_shown_of_them(recorded):
     assert list(dict.fromkeys(row["experiment"] for row in recorded.rows)) == EXPERIMENTS
     for row in recorded.rows:
-        assert {*KEYS, "accuracy"} <= set(row)
+        assert {"seed", "tensorflow"} <= set(row)
         assert 0.5 < row["accuracy"] <= 1
-        assert row["seconds"] > 0 and row["flops"] > 0 and row["loss"] > 0
-        assert isinstance(row["epochs"], int)
+        assert all(row[name] > 0 for name in ("digits", "epochs", "parameters", "seconds", "loss"))
 
 
 @pytest.mark.parametrize(
     "experiment, by, groups",
     [
-        ("augmentation", ["digits", "variant"], 9),
+        ("augmentation", ["digits", "variant"], 6),
         ("architectures", ["variant"], 5),
         ("transfer", ["per class", "variant"], 8),
         ("best", ["variant"], 2),
     ],
 )
 def test_recorded_groups_have_five_seeds(recorded, experiment, by, groups):
-    table = recorded.of(experiment).groupby(by)["seed"].agg(sorted)
-    assert len(table) == groups
-    assert all(seeds == [1, 2, 3, 4, 5] for seeds in table)
+    seeds = recorded.of(experiment).groupby(by)["seed"].agg(sorted).tolist()
+    assert seeds == [[1, 2, 3, 4, 5]] * groups
 
 
-def test_recorded_search_has_its_trials(recorded):
+def test_recorded_search_has_its_trials_and_began_with_the_default(recorded):
     trials = recorded.of("hyperparameters")
     assert trials["trial"].tolist() == list(range(16))
-    default = trials.loc[0]
-    assert (default["filters"], default["kernel_size"], default["peak_rate"]) == (16, 5, 0.004)
+    names = ["filters", "kernel_size", "dropout", "peak_rate", "batch_size"]
+    assert trials.loc[0, names].tolist() == [16, 5, 0.4, 0.004, 128]
 
 
-def tiny_records(notebook, path):
-    runs = notebook.Records(path)
-    for seed in (1, 2):
-        runs.get({"experiment": "tiny", "seed": seed}, lambda: {"accuracy": 0.5})
-    return runs
+# --- runs that go on where they stopped --------------------------------------------------------
 
 
-def test_finished_runs_are_not_done_again(notebook, tmp_path):
-    path = tmp_path / "build" / "runs.jsonl"
-    tiny_records(notebook, path)
-    resumed = notebook.Records(path)
-    assert resumed.of("tiny")["seed"].tolist() == [1, 2]
+@pytest.fixture
+def trained(notebook, monkeypatch):
+    """Put into `train_and_score`'s place what trains nothing; return the list of its calls."""
+    calls = []
 
-    def must_not_run():
-        raise AssertionError("a finished run was done again")
+    def train_and_score(*arguments, **settings):
+        calls.append(settings)
+        return None, {"accuracy": 0.5 + len(calls) / 100}
 
-    assert resumed.get({"experiment": "tiny", "seed": 2}, must_not_run)["accuracy"] == 0.5
-    with pytest.raises(AssertionError):
-        resumed.get({"experiment": "tiny", "seed": 3}, must_not_run)
-    assert len(notebook.Records(path).rows) == 2
-    assert [entry.name for entry in path.parent.iterdir()] == ["runs.jsonl"]
+    monkeypatch.setattr(notebook, "train_and_score", train_and_score)
+    return calls
 
 
-def test_records_of_other_versions_are_not_mixed(notebook, tmp_path):
-    path = tmp_path / "runs.jsonl"
-    tiny_records(notebook, path)
-    lines = path.read_text().splitlines()
-    head = json.loads(lines[0])
-    head["made_with"]["tensorflow"] = "1.0"
-    path.write_text("\n".join([json.dumps(head), *lines[1:]]))
-    other = notebook.Records(path)
-    with pytest.raises(ValueError, match="was begun with .* go on there or delete it"):
-        other.get({"experiment": "tiny", "seed": 3}, lambda: {"accuracy": 0.5})
-    assert len(other.rows) == 2
+def test_finished_runs_are_not_done_again(notebook, trained, tmp_path):
+    keys = [{"experiment": "tiny", "seed": seed} for seed in (1, 2, 3)]
+    for interrupted_after in (2, 3):
+        runs = notebook.Runs(tmp_path / "runs.jsonl")
+        for key in keys[:interrupted_after]:
+            runs.get(key)
+    assert len(trained) == 3
+    assert runs.of("tiny")["accuracy"].tolist() == [0.51, 0.52, 0.53]
+    assert runs.rows == notebook.Runs(tmp_path / "runs.jsonl").rows
 
 
-def test_an_experiment_without_runs_is_one_sentence(notebook, tmp_path):
-    with pytest.raises(ValueError, match=r"none.jsonl holds no run of 'best'; .* again\.$"):
-        notebook.Records(tmp_path / "none.jsonl").of("best")
+def test_a_search_that_was_cut_off_trains_nothing_again(notebook, trained, tmp_path):
+    for trials in (3, 5):
+        runs = notebook.Runs(tmp_path / "runs.jsonl")
+        notebook.search((), 1, trials, runs, seed=1)
+    assert len(trained) == len(runs.rows) == 5
+    assert (runs.rows[0]["filters"], runs.rows[0]["peak_rate"]) == (16, 0.004)
+    assert len({row["peak_rate"] for row in runs.rows}) == 5
 
 
-@pytest.mark.parametrize("text", [None, "", "{", "[1]\n", '{"a": 1}\n', '{"made_with": {}}\n{"x'])
-def test_damaged_records_are_one_sentence(notebook, tmp_path, text):
-    path = tmp_path / "runs.jsonl"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(ValueError, match=r"runs.jsonl holds no records .* make it again\.$"):
-        notebook.read_records(path)
+WORKER = """
+import functools, sys, time, warnings
+import cells
+space = {"functools": functools, "warnings": warnings, "build_cnn": print}
+((index, cell),) = [(i, c) for i, c in cells.code_cells() if "def search(" in c.source]
+cells.run_cell(index, cell, space)
+
+class Runs:
+    def get(self, key, *arguments, **settings):
+        print(key["trial"], key["peak_rate"], flush=True)
+        time.sleep(0.5)
+        return {"accuracy": 0.5}
+
+space["search"]((), 1, 6, Runs(), 1, sys.argv[1])
+"""
+
+
+def test_two_processes_share_one_search(tmp_path):
+    start = functools.partial(
+        subprocess.Popen,
+        [sys.executable, "-c", WORKER, f"sqlite:///{tmp_path}/search.db"],
+        cwd=cells.ROOT / "tests",
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with start() as first:
+        begun = first.stdout.readline()
+        with start() as second:
+            lines = [[begun, *first.stdout], [*second.stdout]]
+    assert first.returncode == second.returncode == 0
+    assert all(lines), "one of them tried nothing"
+    numbers, rates = zip(*(line.split() for line in lines[0] + lines[1]))
+    assert sorted(map(int, numbers)) == list(range(len(numbers)))
+    assert len(numbers) in (6, 7)  # one may be under way when the sixth is complete
+    assert len(set(rates)) == len(rates)
+
+
+# --- networks and training ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "name, parameters, flops",
-    [  # multiply-adds by hand: pixels x kernel x channels in x channels out
-        (
-            "build_lenet5", 61706,
-            2 * (784 * 25 * 6 + 100 * 150 * 16 + 400 * 120 + 120 * 84 + 84 * 10),
-        ),
-        ("build_keras_convnet", 34826, 2 * (676 * 9 * 32 + 121 * 288 * 64 + 1600 * 10)),
-        (
-            "build_cnn", 133722,
-            2 * (576 * 25 * 16 + 100 * 144 * 48 + 9 * 432 * 96 + 864 * 96 + 96 * 10),
-        ),
+    "name, variant, parameters",
+    [
+        ("build_lenet5", "LeNet-5", 61706),
+        ("build_keras_convnet", "Keras's convnet", 34826),
+        ("build_cnn", "this notebook", 133722),
+        ("build_all_convolutional", "all-convolutional", 89882),
+        ("build_residual", "residual", 42762),
     ],
-)  # fmt: skip
-def test_sizes_of_the_networks(notebook, name, parameters, flops):
+)
+def test_networks_have_their_size_and_give_probabilities(
+    notebook, recorded, name, variant, parameters
+):
     model = getattr(notebook, name)()
-    assert model.count_params() == parameters
-    assert notebook.training_flops(model) == 3 * flops
-
-
-def test_all_convolutional_network_is_what_it_is_called(notebook):
-    kinds = {type(layer).__name__ for layer in notebook.build_all_convolutional().layers}
-    assert "Dense" not in kinds
-    assert not any("MaxPooling" in kind or kind == "AveragePooling2D" for kind in kinds)
-
-
-def test_residual_network_adds_its_shortcuts(notebook):
-    model = notebook.build_residual()
-    assert sum(type(layer).__name__ == "Add" for layer in model.layers) == 2
-    assert not isinstance(model, notebook.keras.Sequential)
-
-
-def test_parts_of_the_networks(notebook):
-    conv, norm, activation = notebook.normalized_conv(8, 3, "linear", padding="same")
-    assert (conv.filters, conv.padding, conv.use_bias) == (8, "same", False)
-    assert type(norm).__name__ == "BatchNormalization"
-    assert activation.activation is notebook.keras.activations.linear
-    image = notebook.keras.Input((6, 6, 3))
-    assert notebook.residual_block(image, 8).shape == (None, 6, 6, 8)
-
-
-def test_augmentation_is_compared_at_equal_epochs_and_equal_time(notebook):
-    asked = {}
-
-    class Runs:
-        def get(self, key, run, *arguments):
-            assert run is notebook.train_and_score
-            asked[key["variant"]] = arguments[-2:]  # epochs, augment
-            return {"seconds": 15.0 if key["variant"] == "with" else 10.0}
-
-    notebook.compare_augmentation(Runs(), np.zeros(100), None, None, 1, 20)
-    assert asked == {
-        "with": (20, True), "without": (20, False), "without, equal time": (30, False)
-    }  # fmt: skip
-
-
-def test_layers_of_keras_distort_in_training_only(notebook):
-    images = np.zeros((4, 28, 28, 1), np.float32)
-    images[:, 8:20, 12:16] = 1
-    layers = notebook.keras_augmentation()
-    np.testing.assert_array_equal(layers(images, training=False), images)
-    assert np.abs(layers(images, training=True) - images).max(axis=(1, 2, 3)).min() > 0.1
-    assert 0 < notebook.seconds_per_batch(lambda batch: batch, images, batches=5) < 0.1
-
-
-def test_figure_of_the_search_rings_the_default(notebook):
-    records = notebook.Records()
-    records.rows = [
-        {"experiment": "hyperparameters", "accuracy": a, "flops": f, "peak_rate": 0.004}
-        for a, f in ((0.9, 1e9), (0.98, 2e9), (0.7, 3e9))
-    ]
-    fig = notebook.plot_search(records, records)
-    for axis in fig.axes[:2]:
-        (ring,) = axis.lines
-        assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (1e9, pytest.approx(10))
-        np.testing.assert_allclose(axis.collections[0].get_offsets()[:, 1], [10, 2, 30])
-
-
-def test_train_network_trains_what_it_builds(notebook):
-    images = np.random.default_rng(0).random((64, 28, 28, 1), np.float32)
-    labels = notebook.one_hot(np.arange(64) % 10)
-    model, record = notebook.train_network(
-        notebook.build_cnn, images, labels, 1, 2, batch_size=16, peak_rate=0.01
-    )
-    assert int(model.optimizer.iterations) == 8
-    assert {k: record[k] for k in ("digits", "epochs", "parameters")} == {
-        "digits": 64, "epochs": 2, "parameters": 133722
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ["lenet5", "keras_convnet", "all_convolutional", "residual"])
-def test_networks_give_probabilities(notebook, name):
-    model = getattr(notebook, f"build_{name}")()
-    given = model.predict(np.zeros((3, 28, 28, 1), np.float32), verbose=0)
-    np.testing.assert_allclose(given.sum(axis=1), np.ones(3), rtol=1e-5)
+    runs = recorded.of("architectures").query("variant == @variant")
+    assert {model.count_params()} == set(runs["parameters"]) == {parameters}
+    given = model(np.zeros((3, 28, 28, 1), np.float32)).numpy()
     assert given.shape == (3, 10)
+    np.testing.assert_allclose(given.sum(axis=1), np.ones(3), rtol=1e-5)
 
 
-def test_same_seed_gives_the_same_record_and_another_does_not(notebook, sample_run):
-    space, _ = sample_run
-    x, y, scoring = space["x_train"][:256], space["y_train"][:256], space["validation_data"]
-    train = functools.partial(notebook.train_and_score, notebook.build_cnn, x, y)
-    first, again, other = (
-        {k: v for k, v in train(seed, scoring, 2).items() if k != "seconds"} for seed in (1, 1, 2)
-    )
-    assert first == again != other
-    assert first["digits"] == 256
-    assert first["flops"] == 256 * 2 * notebook.training_flops(notebook.build_cnn())
+def test_networks_are_what_they_are_called(notebook):
+    kinds = [type(layer).__name__ for layer in notebook.build_all_convolutional().layers]
+    assert "Dense" not in kinds
+    assert [kind for kind in kinds if "Pooling" in kind] == ["GlobalAveragePooling2D"]
+    residual = notebook.build_residual()
+    assert sum(type(layer).__name__ == "Add" for layer in residual.layers) == 2
+    assert not isinstance(residual, notebook.keras.Sequential)
+
+
+def test_training_follows_its_settings_and_its_seed(notebook):
+    layers = notebook.keras.layers
+    images = np.random.default_rng(0).integers(0, 256, (64, 28, 28), np.uint8)
+    labels = np.arange(64) % 10
+    scoring = notebook.make_evaluation_dataset(images, labels)
+
+    def build():
+        flat = [notebook.keras.Input((28, 28, 1)), layers.Flatten()]
+        return notebook.keras.Sequential([*flat, layers.Dense(10, activation="softmax")])
+
+    def train(seed):
+        data = images, labels, seed, scoring
+        return notebook.train_and_score(build, *data, epochs=2, augment=False, batch_size=16)
+
+    (model, first), (_, again), (_, other) = train(1), train(1), train(2)
+    assert int(model.optimizer.iterations) == 8
+    assert (first["digits"], first["epochs"], first["parameters"]) == (64, 2, 7850)
+    loss, accuracy = model.evaluate(scoring, verbose=0)
+    assert (first["loss"], first["accuracy"]) == pytest.approx((loss, accuracy), abs=1e-5)
+    assert first["loss"] == again["loss"] != other["loss"]
 
 
 def test_frozen_layers_stay_as_they_are(notebook):
-    base, last = notebook.build_cnn(), 2 * 96 * 10
-    whole = notebook.training_flops(base)
-    model = notebook.build_on(base)
-    assert notebook.training_flops(model) == (whole - 3 * last) / 3 + 3 * last
+    model = notebook.build_on(notebook.build_cnn())
     before = [weight.copy() for weight in model.get_weights()]
-    images = np.random.default_rng(0).random((256, 28, 28, 1), np.float32)
-    labels = notebook.one_hot(np.arange(256) % 10)
-    data = notebook.make_training_dataset(images, labels, 128, 1)
+    images = np.random.default_rng(0).integers(0, 256, (64, 28, 28), np.uint8)
     notebook.compile_model(model, 4)
-    model.fit(data, epochs=2, shuffle=False, verbose=0)
+    model.fit(notebook.make_training_dataset(images, np.arange(64) % 10, 16, 1), verbose=0)
     same = [np.array_equal(a, b) for a, b in zip(before, model.get_weights())]
-    trained = {id(weight) for weight in model.trainable_weights}
-    assert same == [id(weight) not in trained for weight in model.weights]
-    assert len(trained) == 2
+    assert same == [True] * (len(same) - 2) + [False] * 2  # the last layer's
 
 
-def test_examples_are_picked_from_their_digits(notebook, sample_run):
-    labels = sample_run[0]["y_train"]
+def test_examples_are_picked_from_their_digits(notebook):
+    labels = np.random.default_rng(0).integers(0, 10, 500)
     index = notebook.pick_examples(labels, range(5, 10), 7, seed=3)
-    assert sorted(labels[index].argmax(axis=1)) == sorted([5, 6, 7, 8, 9] * 7)
+    assert sorted(labels[index]) == sorted([5, 6, 7, 8, 9] * 7)
     assert len(set(index)) == 35
     np.testing.assert_array_equal(index, notebook.pick_examples(labels, range(5, 10), 7, seed=3))
     assert set(index) != set(notebook.pick_examples(labels, range(5, 10), 7, seed=4))
 
 
-def test_figure_of_runs_shows_means_and_spreads(notebook):
-    records = notebook.Records()
-    records.rows = [
-        {"experiment": "tiny", "variant": variant, "x": x, "accuracy": accuracy}
-        for variant, x, accuracy in [("a", 1, 0.5), ("a", 1, 0.7), ("a", 2, 0.9), ("b", 1, 0.1)]
-    ]
-    fig = notebook.plot_runs(records, records, "tiny", "x", "label")
-    for axis, title in zip(fig.axes, ("This run", "Recorded")):
-        assert (axis.get_title(), axis.get_xlabel()) == (title, "label")
-        a, b = axis.containers
-        np.testing.assert_allclose(a.lines[0].get_ydata(), [40, 10])  # errors in %
-        low, high = (cap.get_ydata() for cap in a.lines[1])
-        np.testing.assert_allclose(high - low, [2 * 100 * np.std([0.5, 0.7], ddof=1), 0], atol=1e-9)
-        np.testing.assert_allclose(b.lines[0].get_ydata(), [90])
-        assert axis.yaxis.get_major_formatter()(10, 0) == "90"
-        assert axis.yaxis_inverted()
-    assert [text.get_text() for text in fig.legends[0].texts] == ["a", "b"]
+def test_code_for_larger_backbones_works(notebook):
+    """The notebook's text shows code that needs a download; without its weights it must run."""
+    (source,) = [c.source for c in cells.read().cells if "keras.applications.Mobile" in c.source]
+    code = source.split("```python\n")[1].split("```")[0]
+    assert code.count('weights="imagenet"') == 1
+    space = {"keras": notebook.keras}
+    exec(code.replace('weights="imagenet"', "weights=None"), space)
+    given = space["build_on_backbone"]()(np.zeros((1, 28, 28, 1), np.float32))
+    assert given.shape == (1, 10)
+
+
+# --- tables and figures ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(notebook):
+    """Records of two variants: one with two runs at x = 1 and one at x = 2, one with one run."""
+    columns = ["variant", "x", "accuracy", "loss", "epochs", "seconds"]
+    rows = [("a", 1, 0.5, 1, 2, 3), ("a", 1, 0.7, 2, 3, 5), ("a", 2, 0.9, 1, 1, 1)]
+    rows.append(("b", 1, 0.1, 1, 1, 1))
+    return notebook.pd.DataFrame(rows, columns=columns).assign(experiment="tiny")
+
+
+def test_table_of_runs_shows_means_and_spreads(notebook, tiny):
+    _, _, *rows = notebook.accuracy_table(tiny, ["variant", "x"]).splitlines()
+    assert rows[0].split() == ["a", "1", "0.6", "0.1414", "2", "1.5", "2.5", "4.0"]
+    assert rows[1].split()[1:4] == ["0.9", "NaN", "1"]
+
+
+def test_figure_of_runs_shows_means_and_spreads(notebook, tiny):
+    (axis,) = notebook.plot_runs(tiny, "x", "label", ticks=[1, 2]).axes
+    a, b = axis.containers
+    np.testing.assert_allclose(a.lines[0].get_xydata(), [(1, 40), (2, 10)])  # errors in %
+    low, high = (cap.get_ydata() for cap in a.lines[1])
+    assert high[0] - low[0] == pytest.approx(2 * 100 * np.std([0.5, 0.7], ddof=1))
+    np.testing.assert_allclose(b.lines[0].get_xydata(), [(1, 90)])
+    assert [text.get_text() for text in axis.get_legend().texts] == ["a", "b"]
+    assert axis.get_xlabel() == "label"
+
+
+def test_figure_without_ticks_has_one_mark_for_each_variant_and_its_spread(notebook, tiny):
+    (axis,) = notebook.plot_runs(tiny, "seconds", "label").axes
+    marks = [container.lines[0].get_xydata() for container in axis.containers]
+    np.testing.assert_allclose(marks, [[(3, 30)], [(1, 90)]])
 
 
 def test_errors_are_shown_as_accuracy(notebook):
@@ -264,113 +247,31 @@ def test_errors_are_shown_as_accuracy(notebook):
     notebook.show_errors_as_accuracy(axis)
     assert axis.get_yscale() == "log"
     assert axis.yaxis.get_major_formatter()(0.5, 0) == "99.5"
-    assert axis.get_ylim()[0] > axis.get_ylim()[1]
+    assert axis.yaxis_inverted(), "the best stands on top"
+
+
+# --- as the notebook ran -----------------------------------------------------------------------
 
 
 def test_every_experiment_ran_on_the_small_budget(sample_run):
-    space, _ = sample_run
-    assert list(dict.fromkeys(row["experiment"] for row in space["runs"].rows)) == EXPERIMENTS
-    assert len(space["runs"].of("architectures")) == 5
-    assert space["runs"].path is None
+    runs = sample_run[0]["runs"]
+    assert list(dict.fromkeys(row["experiment"] for row in runs.rows)) == EXPERIMENTS[:-1]
+    assert len(runs.of("architectures")) == 5
+    assert runs.path is None
 
 
-def test_code_for_larger_backbones_works(notebook):
-    """The notebook's text shows code that needs a download; without its weights it must run."""
-    (source,) = [c.source for c in cells.read().cells if "keras.applications." in c.source]
-    code = source.split("```python\n")[1].split("```")[0]
-    assert code.count('weights="imagenet"') == 1
-    space = {"keras": notebook.keras}
-    exec(code.replace('weights="imagenet"', "weights=None"), space)
-    given = space["build_on_backbone"]().predict(np.zeros((1, 28, 28, 1), np.float32), verbose=0)
-    assert given.shape == (1, 10)
-    backbone = space["keras"].applications.MobileNetV2(
-        weights=None, include_top=False, input_shape=(96, 96, 3)
-    )
-    ratio = notebook.training_flops(backbone) / notebook.training_flops(notebook.build_cnn())
-    assert "some forty times the computing" in source
-    assert 30 < ratio < 45  # depthwise convolutions, about a tenth, are not counted
-
-
-WORKER = """
-import sys, time
-import cells
-import numpy as np
-module = cells.load_definitions()
-images = np.random.default_rng(0).random((256, 28, 28, 1), dtype=np.float32)
-labels = np.eye(10, dtype=np.float32)[np.arange(256) % 10]
-validation = module.make_evaluation_dataset(images, labels)
-objective = module.make_objective(images, labels, validation, 1, 1, module.Records())
-print("ready", flush=True)
-def named(trial):
-    trial.set_user_attr("worker", sys.argv[2])
-    if sys.argv[2] == "mortal" and any(
-        t.user_attrs.get("worker") == "mortal" and t.value for t in trial.study.trials
-    ):
-        time.sleep(600)  # its second trial never ends
-    time.sleep(1)
-    return objective(trial)
-module.search(named, 6, sys.argv[1])
-"""
-
-
-def start_worker(journal, name):
-    return subprocess.Popen(
-        [sys.executable, "-c", WORKER, journal, name],
-        env={**os.environ, "PYTHONPATH": str(cells.ROOT / "tests"), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-
-
-def wait_for(condition, seconds=240):
-    """Return what `condition()` returns as soon as it is true."""
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, "the workers did not get there in time"
-        time.sleep(0.2)
-    return result
-
-
-def trials_in(notebook, journal, state, worker=None):
-    """Return {number: accuracy} of the trials in `journal` in this state, all or one worker's."""
-    return {
-        trial.number: trial.value
-        for trial in notebook.search(None, 0, journal).get_trials()
-        if trial.state.name == state and worker in (None, trial.user_attrs.get("worker"))
-    }
-
-
-def test_two_workers_share_a_search_and_the_death_of_one_loses_nothing(notebook, tmp_path):
-    journal = tmp_path / "search.journal"
-    workers = [start_worker(journal, name) for name in ("mortal", "other")]
-    look = functools.partial(trials_in, notebook, journal)
-    try:
-        for worker in workers:
-            assert worker.stdout.readline() == b"ready\n"
-        finished = wait_for(lambda: look("COMPLETE", "mortal"))
-        (running,) = wait_for(lambda: look("RUNNING", "mortal"))
-        workers[0].kill()
-        assert workers[0].wait(60) != 0
-        assert workers[1].wait(240) == 0
-    finally:
-        for worker in workers:
-            worker.kill()
-    complete = look("COMPLETE")
-    assert len(complete) == 6
-    assert finished.items() <= complete.items(), "a finished trial was lost"
-    assert set(look("COMPLETE", "mortal")) | set(look("COMPLETE", "other")) == set(complete)
-    assert len(look("COMPLETE", "other")) == 6 - len(finished) > 0
-    assert set(look("RUNNING")) == {running}
-
-
-def test_a_search_goes_on_where_it_stopped(notebook, tmp_path):
-    journal = tmp_path / "search.journal"
-    ran = []
-
-    def objective(trial):
-        ran.append(trial.suggest_float("peak_rate", 0.001, 0.01))
-        return ran[-1]
-
-    notebook.search(objective, 2, journal)
-    study = notebook.search(objective, 5, journal)
-    assert len(ran) == len(study.trials) == len(set(ran)) == 5
+def test_robustness_is_that_of_the_two_networks(sample_run, notebook):
+    space, figures = sample_run
+    images, truth = notebook.preprocess_images(space["x_test"][::5]).numpy(), space["y_test"][::5]
+    for name, network in space["networks"].items():
+        for kind, step in (("rotation", 0), ("noise", 3), ("attack", 1)):
+            amount = space["AMOUNTS"][kind][step]
+            damaged = notebook.damage(images, kind, amount, network, truth)
+            right = network.predict(damaged, verbose=0).argmax(axis=1) == truth
+            assert space["robustness"][kind, name][step] == pytest.approx(100 * right.mean())
+    assert space["networks"]["augmented"] is space["model"] is not space["networks"]["plain"]
+    (figure,) = [f for f in figures if "Accuracy under damage" in f.get_suptitle()]
+    panels = [axis for axis in figure.axes if axis.lines]
+    for axis, kind in zip(panels, space["AMOUNTS"], strict=True):
+        for line in axis.lines:
+            assert list(line.get_ydata()) == space["robustness"][kind, line.get_label()]

@@ -14,13 +14,12 @@ def figure(sample_run):
     """Return a function that finds the one figure whose title or an axis's title is `title`."""
 
     def find(title):
-        matching = [
+        (found,) = [
             fig
             for fig in sample_run[1]
             if title in {fig.get_suptitle(), *(ax.get_title() for ax in fig.axes)}
         ]
-        assert len(matching) == 1, f"{len(matching)} figures are titled {title!r}"
-        return matching[0]
+        return found
 
     return find
 
@@ -49,13 +48,6 @@ def test_samples_stand_under_their_labels(space, figure):
         assert title == str(space["y_train_full"][look_up(picture, space["x_train_full"])])
 
 
-def test_class_balance_is_counted(space, figure):
-    (axis,) = figure("Class balance of the training set").axes
-    heights = [bar.get_height() for bar in axis.patches]
-    assert heights == [int((space["y_train_full"] == digit).sum()) for digit in range(10)]
-    assert axis.lines[0].get_ydata()[0] == np.mean(heights)
-
-
 def test_augmented_digits_are_variations_of_the_original(space, figure):
     shown = pictures(figure("Three training digits, five variations of each"))
     assert [title == "original" for title, _, _ in shown] == [i % 6 == 0 for i in range(18)]
@@ -66,59 +58,53 @@ def test_augmented_digits_are_variations_of_the_original(space, figure):
             assert 0.3 < np.corrcoef(original.ravel(), picture.ravel())[0, 1] < 0.999
 
 
-def test_learning_curves_are_the_history(space, figure):
-    history, best = space["history"].history, space["best_epoch"]
-    fig = figure("Learning rate")
-    for axis, metric in zip(fig.axes, ("loss", "accuracy")):
-        lines = {line.get_label(): line for line in axis.lines}
-        np.testing.assert_allclose(lines["training"].get_ydata(), history[metric])
-        np.testing.assert_allclose(lines["validation"].get_ydata(), history[f"val_{metric}"])
-        assert lines["restored"].get_xdata() == best + 1
-        assert lines["restored"].get_ydata() == history[f"val_{metric}"][best]
-    rates = fig.axes[2].lines[0].get_ydata()
-    assert max(rates) == pytest.approx(space["LEARNING_RATE"], rel=0.05)
+def curves(axis):
+    return {
+        line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axis.lines
+    }
 
 
-def test_restored_epoch_is_marked_where_it_is(notebook):
-    history = {"loss": [3, 2, 1], "val_loss": [3, 1, 2], "accuracy": [0, 1, 1]}
-    history["val_accuracy"] = [0.5, 0.9, 0.8]
-    fig = notebook.plot_history(history, rates=[0, 1, 0], restored=1)
-    lines = {line.get_label(): line for line in fig.axes[1].lines}
-    assert list(lines["training"].get_ydata()) == history["accuracy"]
-    assert list(lines["validation"].get_ydata()) == history["val_accuracy"]
-    assert (lines["restored"].get_xdata(), lines["restored"].get_ydata()) == ([2], [0.9])
+def test_learning_curves_are_named_rightly_and_the_best_epoch_is_marked(notebook):
+    history = {"loss": [3, 2, 1], "val_loss": [3, 1, 2], "accuracy": [0.1, 0.2, 0.3]}
+    history["val_accuracy"] = [0.5, 0.8, 0.9]
+    for axis, metric in zip(notebook.plot_history(history).axes, ("loss", "accuracy")):
+        lines, validation = curves(axis), history[f"val_{metric}"]
+        assert lines["training"] == ([1, 2, 3], history[metric])
+        assert lines["validation"] == ([1, 2, 3], validation)
+        assert lines["best"] == ([2], [validation[1]])
 
 
-def test_confusion_matrix_has_true_digits_in_rows(space, figure):
+def test_learning_curves_are_those_of_the_training(space, figure):
+    validation = curves(figure("Accuracy").axes[1])["validation"][1]
+    assert validation == space["model"].history.history["val_accuracy"]
+
+
+def test_confusion_matrix_counts_true_digits_in_rows(space, figure):
     axis = figure("Confusion matrix").axes[0]
-    true, predicted = space["y_test_raw"], space["predicted"]
     written = np.zeros((10, 10), int)
     for text in axis.texts:
         column, row = (round(value) for value in text.get_position())
         written[row, column] = int(text.get_text())
     expected = np.zeros((10, 10), int)
-    np.add.at(expected, (true, predicted), 1)
+    np.add.at(expected, (space["y_test"], space["predicted"]), 1)
     np.testing.assert_array_equal(written, expected)
-    coloured = np.asarray(axis.images[0].get_array())
-    np.testing.assert_array_equal(coloured, expected * (1 - np.eye(10)))
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("predicted digit", "true digit")
 
 
 def test_precision_and_recall_are_what_they_are_called(space, figure):
-    (axis,) = figure("Precision and recall of each digit").axes
-    lines = {line.get_label(): line.get_ydata() for line in axis.lines}
-    true, predicted = space["y_test_raw"], space["predicted"]
+    lines = curves(figure("Precision and recall of each digit").axes[0])
+    true, predicted = space["y_test"], space["predicted"]
     for digit in range(10):
         hits = np.sum((true == digit) & (predicted == digit))
-        assert lines["precision"][digit] == pytest.approx(hits / np.sum(predicted == digit))
-        assert lines["recall"][digit] == pytest.approx(hits / np.sum(true == digit))
+        assert lines["precision"][1][digit] == pytest.approx(hits / np.sum(predicted == digit))
+        assert lines["recall"][1][digit] == pytest.approx(hits / np.sum(true == digit))
 
 
-def test_edge_kernel_answers_with_the_brightness_step(space, figure):
+def test_edge_kernel_answers_with_the_brightness_step(figure):
     digit, kernel, answer = (picture for _, _, picture in pictures(figure("answer")))
-    np.testing.assert_array_equal(digit, space["x_val"][0, ..., 0])
     row, column = 12, 14
     patch = digit[row - 1 : row + 2, column - 1 : column + 2]
+    assert np.ptp(patch) > 0.5, "there is no edge here to answer to"
     assert answer[row, column] == pytest.approx((patch * kernel).sum(), abs=1e-5)
 
 
@@ -131,40 +117,39 @@ def test_filters_are_those_of_the_first_layer(space, figure):
 
 
 def test_feature_maps_come_from_their_layers(space, notebook, figure):
-    fig = figure("One digit after each block")
-    model, image = space["model"], space["x_test"][:1]
-    named = {layer.name: layer.output for layer in model.layers}
-    for text in [text for axis in fig.axes for text in axis.texts]:
-        name = text.get_text().split("\n")[0]
-        output = notebook.keras.Model(model.inputs, named[name]).predict(image, verbose=0)[0]
+    fig, model = figure("One digit after each block"), space["model"]
+    image = notebook.preprocess_images(space["x_test"][:1])
+    texts = [text for axis in fig.axes for text in axis.texts]
+    assert len(texts) == 4
+    for text in texts:
+        layer = model.get_layer(text.get_text().split("\n")[0])
+        output = notebook.keras.Model(model.inputs, layer.output).predict(image, verbose=0)[0]
         top = text.axes.get_subplotspec().rowspan.start
         row = [a for a in fig.axes if a.images and a.get_subplotspec().rowspan.start == top]
         assert len(row) == 6
         for axis in row:
             picture = np.asarray(axis.images[0].get_array())
-            distances = np.abs(output - picture[..., None]).max(axis=(0, 1))
-            assert distances.min() < 1e-5
+            assert np.abs(output - picture[..., None]).max(axis=(0, 1)).min() < 1e-5
 
 
 @pytest.mark.parametrize("title", ["Prediction and its probability", "The most confident errors"])
 def test_predictions_belong_to_the_pictures(space, figure, notebook, title):
     """The model is asked once more about each picture; its answer is the title."""
     shown = pictures(figure(title))
-    indices = [look_up(picture, space["x_test_raw"]) for _, _, picture in shown]
-    given = space["model"].predict(
-        notebook.preprocess_images(space["x_test_raw"][indices]), verbose=0
-    )
-    for (text, color, _), index, row in zip(shown, indices, given):
-        true, answer = space["y_test_raw"][index], row.argmax()
-        expected = f"{answer}: {100 * row.max():.0f} %"
-        assert text == (expected if true == answer else f"{expected}\ntrue: {true}")
-        assert color == (notebook.BLUE if true == answer else notebook.ORANGE)
+    indices = [look_up(picture, space["x_test"]) for _, _, picture in shown]
+    images = notebook.preprocess_images(space["x_test"][indices])
+    given = space["model"].predict(images, verbose=0)
+    for (text, color, _), true, row in zip(shown, space["y_test"][indices], given):
+        answer = f"{row.argmax()}: {100 * row.max():.0f} %"
+        right = row.argmax() == true
+        assert text == (answer if right else f"{answer}\ntrue: {true}")
+        assert color == (notebook.BLUE if right else notebook.ORANGE)
 
 
 def test_errors_are_the_most_confident_ones(space, figure):
     shown = pictures(figure("The most confident errors"))
-    indices = [look_up(picture, space["x_test_raw"]) for _, _, picture in shown]
-    probabilities, true = space["probabilities"], space["y_test_raw"]
+    indices = [look_up(picture, space["x_test"]) for _, _, picture in shown]
+    probabilities, true = space["probabilities"], space["y_test"]
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != true)
     confidence = probabilities.max(axis=1)
     assert set(indices) <= set(wrong.tolist())
@@ -175,6 +160,7 @@ def test_every_axis_with_a_frame_has_labels(sample_run):
     for fig in sample_run[1]:
         for axis in fig.axes:
             if axis.axison and axis.get_label() != "<colorbar>":
-                assert axis.get_title(), "a panel has no title"
+                inner = axis.get_subplotspec().colspan.start > 0  # its row's first has the label
+                assert axis.get_title() or fig.get_suptitle(), "a panel has no title"
                 assert axis.get_xlabel(), f"{axis.get_title()} has no x label"
-                assert axis.get_ylabel(), f"{axis.get_title()} has no y label"
+                assert axis.get_ylabel() or inner, f"{axis.get_title()} has no y label"

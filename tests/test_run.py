@@ -77,7 +77,6 @@ def test_full_budget_goes_on_and_moves_the_records(project, capfd):
     before = project(RECORD)
     run.BUILD.mkdir()
     (run.BUILD / run.RECORDS).write_text("an earlier run\n")
-    (run.BUILD / "search.journal").write_text("")
     assert run.main(["--full"]) == 0
     assert run.NOTEBOOK.read_bytes() == before
     records = run.ROOT / "benchmarks" / run.RECORDS

@@ -1,0 +1,134 @@
+"""Write into the README what comes from records, and save its picture of the errors.
+
+    .venv/bin/python benchmarks/readme_tables.py
+
+Each part stands between comments such as <!-- results --> and <!-- /results -->. `run.py --update`
+calls this after it has renewed the notebook.
+"""
+
+import base64
+import io
+import json
+import re
+import textwrap
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+README, PICTURE = ROOT / "README.md", ROOT / "docs" / "errors.png"
+
+
+def record(name):
+    return json.loads((ROOT / "benchmarks" / name).read_text(encoding="utf-8"))
+
+
+def cell_with(text):
+    """Return the notebook's one code cell that holds `text`."""
+    cells = nbformat.read(ROOT / "Digitclassification.ipynb", as_version=4).cells
+    (cell,) = [cell for cell in cells if cell.cell_type == "code" and text in cell.source]
+    return cell
+
+
+def printed(text):
+    """Return what the one code cell that holds `text` printed in the committed run."""
+    return "".join(output.get("text", "") for output in cell_with(text).outputs)
+
+
+def paragraph(*sentences):
+    return textwrap.fill(" ".join(sentences), 100, break_long_words=False, break_on_hyphens=False)
+
+
+def table(heads, rows):
+    """Return a Markdown table; columns whose head begins with ">" are aligned to the right."""
+    marks = ["---:" if head.startswith(">") else "---" for head in heads]
+    lines = [[head.lstrip(">") for head in heads], marks, *rows]
+    return "\n".join("| " + " | ".join(map(str, line)).rstrip() + " |" for line in lines)
+
+
+def needs():
+    """What the notebook needs of a machine."""
+    load = record("load.json")
+    rows = {row["images"]: row for row in load["predict_digits"]}
+    return paragraph(
+        "Needs Python 3.11, 3.12 or 3.13; the first run downloads 0.9 GB and makes `.venv`,",
+        f"3.2 GB. Training takes at most {load['training_peak_mib'] / 1024:.1f} GiB of memory.",
+        f"`predict_digits` takes {1000 * rows[1]['seconds']:.0f} ms for one image and reads about",
+        f"{round(100_000 / rows[100_000]['seconds'], -3):,.0f} a second in large numbers; its",
+        f"memory grows by less than {int(rows[100_000]['growth_mib']) + 1} MiB, even for 100,000.",
+    )
+
+
+def evaluation():
+    """Return loss, accuracy, its interval and the errors, as the committed run printed them."""
+    pattern = r"loss +(\S+)\n.*accuracy +(\S+) +\(95 % interval (\S+) to (\S+)\)\nerrors +(\d+) of"
+    return re.search(pattern, printed("model.evaluate(test_data")).groups()
+
+
+def results():
+    """How the network reads the test digits: the committed run, then recorded runs over seeds."""
+    loss, accuracy, low, high, errors = evaluation()
+    compared = record("results.json")
+    names = {"fit_seconds": "seconds", "test_accuracy": "accuracy", "test_loss": "loss"}
+    runs = pd.DataFrame(compared["runs"]).rename(columns={**names, "row": "variant"})
+    extensions = pd.read_json(ROOT / "benchmarks" / "extensions.jsonl", lines=True)
+    runs = pd.concat([runs, extensions[extensions["experiment"] == "best"]])
+    rows = []
+    for name, group in runs.groupby("variant", sort=False):
+        mean, sd = (group[["accuracy", "loss"]].agg(how) for how in ("mean", "std"))
+        metrics = [f"{mean[metric]:.4f} ± {sd[metric]:.4f}" for metric in mean.index]
+        seconds = f"{group['seconds'].median():.0f} s"
+        rows.append([f"`{name}`", group["epochs"].iloc[0], len(group), *metrics, seconds])
+    text = paragraph(
+        f"The committed run: test accuracy **{accuracy}** (95 % interval {low} to {high}), loss",
+        f"{loss}, {errors} errors in 10,000. Over several seeds, beside the Keras documentation's",
+        f"convnet (`reference`) and the last recipes of section 11 ({compared['machine']}):",
+        "mean and standard deviation, median time.",
+    )
+    heads = ["network", ">epochs", ">seeds", ">test accuracy", ">test loss", ">training"]
+    return f"{text}\n\n{table(heads, rows)}"
+
+
+def pictures():
+    """How the committed run read pictures that are not MNIST's."""
+    heads = ["pictures", ">number", ">not sure", ">answered wrongly", ">best guess right"]
+    pattern = (
+        r"(?m)^(\S.*?)  +(\d+)  not sure +(\S+ %), answered wrongly +(\S+ %)"
+        r"(?:, best guess right +(\S+ %))?$"
+    )
+    return table(heads, re.findall(pattern, printed("small_digits.target")))
+
+
+def parameters():
+    """The parameters cell as a table."""
+    pattern = r'(?m)^(\w+) = (?:os\S+ )?"?(.+?)"?\)?  # (.+)$'
+    rows = re.findall(pattern, cell_with("\nEPOCHS = ").source)
+    return table(["parameter", "default", "meaning"], [[f"`{n}`", *rest] for n, *rest in rows])
+
+
+def render(text):
+    """Return the README `text` with each part made anew."""
+    for part in (needs, results, pictures, parameters):
+        start, end = f"<!-- {part.__name__} -->\n", f"<!-- /{part.__name__} -->"
+        before, _, rest = text.partition(start)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise ValueError(f"The README lacks {start!r} or {end!r}.")
+        text = f"{before}{start}{part()}\n{end}{after}"
+    return text
+
+
+def errors_figure():
+    """Return the committed notebook's figure of the most confident errors."""
+    outputs = cell_with("The most confident errors").outputs
+    data = [o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})][-1]
+    return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+
+
+if __name__ == "__main__":
+    README.write_text(render(README.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+    PICTURE.parent.mkdir(exist_ok=True)
+    errors_figure().quantize(64).save(PICTURE, optimize=True)
+    print(f"Written: {README.name}, {PICTURE.relative_to(ROOT)}")
