@@ -232,11 +232,7 @@ def test_figure_of_runs_shows_means_and_spreads(notebook, tiny):
     assert high[0] - low[0] == pytest.approx(2 * 100 * np.std([0.5, 0.7], ddof=1))
     np.testing.assert_allclose(b.lines[0].get_xydata(), [(1, 90)])
     assert [text.get_text() for text in axis.get_legend().texts] == ["a", "b"]
-    assert axis.get_xlabel() == "label"
-
-
-def test_figure_without_ticks_has_one_mark_for_each_variant_and_its_spread(notebook, tiny):
-    (axis,) = notebook.plot_runs(tiny, "seconds", "label").axes
+    (axis,) = notebook.plot_runs(tiny, "seconds", "label").axes  # one mark for each variant
     marks = [container.lines[0].get_xydata() for container in axis.containers]
     np.testing.assert_allclose(marks, [[(3, 30)], [(1, 90)]])
 

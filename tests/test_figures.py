@@ -49,13 +49,17 @@ def test_samples_stand_under_their_labels(space, figure):
 
 
 def test_augmented_digits_are_variations_of_the_original(space, figure):
+    def coarse(picture):
+        return picture.reshape(7, 4, 7, 4).mean(axis=(1, 3)).ravel()
+
     shown = pictures(figure("Three training digits, five variations of each"))
     assert [title == "original" for title, _, _ in shown] == [i % 6 == 0 for i in range(18)]
     for row in range(3):
         original = shown[6 * row][2]
         look_up(original, space["x_train_full"])
         for _, _, picture in shown[6 * row + 1 : 6 * row + 6]:
-            assert 0.3 < np.corrcoef(original.ravel(), picture.ravel())[0, 1] < 0.999
+            assert np.abs(picture - original).max() > 0.1
+            assert np.corrcoef(coarse(original), coarse(picture))[0, 1] > 0.3
 
 
 def curves(axis):
@@ -102,10 +106,9 @@ def test_precision_and_recall_are_what_they_are_called(space, figure):
 
 def test_edge_kernel_answers_with_the_brightness_step(figure):
     digit, kernel, answer = (picture for _, _, picture in pictures(figure("answer")))
-    row, column = 12, 14
-    patch = digit[row - 1 : row + 2, column - 1 : column + 2]
-    assert np.ptp(patch) > 0.5, "there is no edge here to answer to"
-    assert answer[row, column] == pytest.approx((patch * kernel).sum(), abs=1e-5)
+    for row, column in np.argwhere(np.abs(answer) > 0.9 * np.abs(answer).max()):
+        patch = np.pad(digit, 1)[row : row + 3, column : column + 3]
+        assert answer[row, column] == pytest.approx((patch * kernel).sum(), abs=1e-5)
 
 
 def test_filters_are_those_of_the_first_layer(space, figure):

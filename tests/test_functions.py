@@ -19,6 +19,14 @@ def test_preprocess_scales_adds_a_channel_and_makes_labels_one_hot(notebook):
     np.testing.assert_array_equal(y, np.eye(10)[[3, 0]])
 
 
+@pytest.mark.parametrize(
+    "shape, dtype", [((2, 28, 28), np.float32), ((28, 28), np.uint8), ((2, 28, 28, 1), np.uint8)]
+)
+def test_preprocess_takes_nothing_else(notebook, shape, dtype):
+    with pytest.raises(ValueError, match=r"^Images must be uint8 \(n, 28, 28\), not .*\.$"):
+        notebook.preprocess_images(np.zeros(shape, dtype))
+
+
 # --- augmentation and the pipelines ------------------------------------------------------------
 
 
@@ -163,7 +171,7 @@ def test_network_has_the_required_layers_in_order(notebook):
     pooled = ["Conv2D", "MaxPooling2D", *block[1:]]
     assert kinds == [*pooled, *pooled, *block, *block, "Flatten", "Dropout", "Dense"]
     assert isinstance(model, notebook.keras.Sequential)
-    assert model.get_layer("dropout").rate == 0.3
+    assert model.layers[-2].rate == 0.3
     assert model.input_shape == (None, 28, 28, 1)
     result = model(RNG.random((3, 28, 28, 1), np.float32)).numpy()
     assert result.shape == (3, 10)

@@ -5,7 +5,7 @@ Examples are drawn in the same order in each run, so a failure here is one that 
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -41,9 +41,7 @@ def answers(draw):
 @given(body=st.binary(max_size=300))
 def test_any_bytes_are_no_data_in_one_sentence(notebook, tmp_path, body):
     (tmp_path / "mnist.npz").write_bytes(body)
-    with pytest.raises(
-        notebook.MNISTError, match=r"is no .npz file of MNIST .*; fetch it again\.$"
-    ):
+    with pytest.raises(notebook.MNISTError, match=r"is no .npz file .*; fetch it again\.$"):
         notebook.read_npz(tmp_path / "mnist.npz")
 
 
@@ -53,13 +51,6 @@ def test_preprocess_keeps_every_grey_value(notebook, images):
     assert (result.shape, result.dtype) == ((*images.shape, 1), np.float32)
     assert not images.size or 0 <= result.min() <= result.max() <= 1
     np.testing.assert_array_equal(np.rint(result[..., 0] * 255).astype(np.uint8), images)
-
-
-@given(images=ANY_ARRAY)
-def test_preprocess_takes_nothing_else(notebook, images):
-    assume(images.dtype != np.uint8 or images.shape[1:] != (28, 28))
-    with pytest.raises(ValueError, match=r"^Images must be uint8 \(n, 28, 28\), not .*\.$"):
-        notebook.preprocess_images(images)
 
 
 @few
@@ -87,14 +78,13 @@ def test_an_epoch_holds_each_digit_at_most_once_with_its_label(notebook, count, 
     assert len(set(order)) == len(order) == count // size * size == int(data.cardinality()) * size
 
 
-@few
-@given(steps=st.integers(1, 3000), peak=st.floats(1e-4, 0.1))
-def test_learning_rate_stays_below_its_peak_and_ends_at_zero(notebook, steps, peak):
+@pytest.mark.parametrize("steps", [2, 3, 9, 100, 3000])
+def test_learning_rate_stays_below_its_peak_and_ends_at_zero(notebook, steps):
     model = notebook.keras.Sequential([notebook.keras.Input((1,)), notebook.keras.layers.Dense(1)])
-    rate = notebook.compile_model(model, steps, peak)
-    rates = [float(rate(step)) for step in {0, steps // 8, steps // 4, steps // 2, steps}]
-    assert all(0 <= value <= peak * (1 + 1e-6) for value in rates)
-    assert float(rate(max(steps, 2))) == pytest.approx(0, abs=peak * 1e-6)
+    rate = notebook.compile_model(model, steps, 0.01)
+    rates = [float(rate(step)) for step in (0, steps // 4, steps // 2, steps)]
+    assert 0 <= min(rates) <= max(rates) <= 0.01 * (1 + 1e-6)
+    assert rates[-1] == pytest.approx(0, abs=1e-8)
 
 
 # --- answers -----------------------------------------------------------------------------------
@@ -110,26 +100,14 @@ def test_temperature_divides_the_logits(notebook, case, temperature):
 
 
 @given(case=answers())
-def test_fitted_temperature_is_the_best(notebook, case):
+def test_calibration_error_adds_up_the_gaps_of_its_bins(notebook, case):
     probabilities, labels = case
-    best = notebook.fit_temperature(probabilities, labels)
-    assert 0.2 <= best <= 5
-
-    def loss(temperature):
-        scaled = notebook.scale_temperature(probabilities, temperature)
-        return -np.log(scaled[np.arange(len(labels)), labels]).mean()
-
-    for other in (0.21, 0.5, 1.0, 2.0, 4.9, best * 1.05, best / 1.05):
-        assert loss(best) <= loss(np.clip(other, 0.2, 5)) + 1e-5
-
-
-@given(case=answers())
-def test_calibration_error_is_a_share_and_no_less_than_the_mean_gap(notebook, case):
-    probabilities, labels = case
-    right = probabilities.argmax(axis=1) == labels
-    mean_gap = abs(np.mean(right - probabilities.max(axis=1)))
-    assert notebook.calibration_error(probabilities, labels, bins=1) == pytest.approx(mean_gap)
-    assert mean_gap - 1e-9 <= notebook.calibration_error(probabilities, labels) <= 1
+    confidence = probabilities.max(axis=1)
+    gap = (probabilities.argmax(axis=1) == labels) - confidence
+    halves = abs(gap[confidence < 0.5].sum()) + abs(gap[confidence >= 0.5].sum())
+    error = notebook.calibration_error(probabilities, labels, bins=2)
+    assert error == pytest.approx(halves / len(labels))
+    assert 0 <= notebook.calibration_error(probabilities, labels) <= 1
 
 
 @pytest.fixture(scope="module")
@@ -172,16 +150,6 @@ def test_any_array_is_prepared_or_refused_in_one_sentence(notebook, image):
     else:
         assert (digit.shape, digit.dtype) == ((28, 28, 1), np.float32)
         assert 0 <= digit.min() <= digit.max() <= 1
-
-
-@given(grey=GREY, side=st.integers(1, 120))
-def test_a_picture_fits_its_side_and_stays_in_its_range(notebook, grey, side):
-    small = notebook.fit_side(grey, side)
-    assert max(small.shape) == side
-    shrunk = side <= max(grey.shape)
-    assert not shrunk or grey.min() - 1e-6 <= small.min() <= small.max() <= grey.max() + 1e-6
-    paper = notebook.paper_level(grey)
-    assert grey.min() - 1e-6 <= paper.min() <= paper.max() <= grey.max() + 1e-6
 
 
 @given(ink=hnp.arrays(np.float32, st.tuples(st.integers(8, 40), st.integers(8, 40)), elements=UNIT))
@@ -262,11 +230,10 @@ def test_damages_by_hand(notebook):
     assert noisy.std() == pytest.approx(0.1, rel=0.05)
 
 
-@few
-@given(step=st.floats(0.01, 0.3), seed=SEEDS)
-def test_an_attack_stays_near_and_raises_the_loss(notebook, untrained, step, seed):
+@pytest.mark.parametrize("step", [0.01, 0.1, 0.3])
+def test_an_attack_stays_near_and_raises_the_loss(notebook, untrained, step):
     model = notebook.keras.Model(untrained.network.inputs[0], untrained.network.outputs[1])
-    images = np.random.default_rng(seed).random((4, 28, 28, 1), np.float32)
+    images = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
     labels = np.array([0, 3, 6, 9])
     attacked = notebook.damage(images, "attack", step, model, labels)
     assert 0 <= attacked.min() <= attacked.max() <= 1
