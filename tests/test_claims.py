@@ -79,20 +79,17 @@ def test_opening_and_conclusion():
 
 def test_search():
     trials = RUNS[RUNS["experiment"] == "hyperparameters"].reset_index(drop=True)
-    ranked = trials.sort_values("accuracy", ascending=False, kind="stable")
-    rank, default = list(ranked.index).index(0), trials.loc[0]
-    columns = ["filters", "kernel_size", "dropout", "peak_rate", "batch_size", "accuracy"]
-    goes = trials[columns].corr("spearman")["accuracy"].round(2)
+    default = trials.loc[0]
+    better = trials[trials["accuracy"] > default["accuracy"]]
+    equal = trials[trials["accuracy"] == default["accuracy"]]
+    assert (len(better), len(equal), len(trials)) == (2, 4, 16)
     says(
-        f"It ranks {rank + 1} of {len(trials)}: the two trials before it, of twice its width",
-        f"higher learning rate (rank correlation {goes['peak_rate']} for each)",
-        f"({goes['batch_size']}), and the kernel's size hardly matters ({goes['kernel_size']})",
+        "It shares third place of 16 with three others; the two before it, of twice its width, "
+        "read one more digit in 6,000 for more than twice the training time"
     )
-    before = ranked[:rank]
-    assert list(before["filters"]) == 2 * [2 * default["filters"]]
-    assert set(round(6000 * (before["accuracy"] - default["accuracy"]))) == {1}
-    assert min(before["seconds"]) > 2 * default["seconds"]
-    assert goes["filters"] == goes["peak_rate"]
+    assert list(better["filters"]) == 2 * [2 * default["filters"]]
+    assert set(round(6000 * (better["accuracy"] - default["accuracy"]))) == {1}
+    assert min(better["seconds"]) > 2 * default["seconds"]
 
 
 def test_augmentation():
@@ -105,9 +102,15 @@ def test_augmentation():
     without, with_it = pairs[54000]
     says(
         f"With 1,000 it removes {few} of the errors, with 5,000 {more}; with 54,000 it still "
-        f"removes {all_of} of the errors and {avoided(without['loss'], with_it['loss'])} of the",
+        f"removes {all_of} of the errors (it is ahead with three seeds of five, level with two) "
+        f"and {avoided(without['loss'], with_it['loss'])} of the loss",
         f"a full run only {percent(with_it['seconds'] / without['seconds'] - 1, 0)} longer",
     )
+    with_it, without = (
+        of("augmentation", name, digits=54000)["accuracy"].to_numpy()
+        for name in ("with", "without")
+    )
+    assert ((with_it > without).sum(), (with_it == without).sum()) == (3, 2)
 
 
 def test_architectures():
@@ -136,14 +139,15 @@ def test_transfer():
     spread = {key: 100 * group["accuracy"].std() for key, group in runs.items()}
     frozen, scratch = (5, "frozen base"), (5, "from scratch")
     says(
-        f"the frozen base is ahead, {means[frozen]} against {means[scratch]}, and its results "
-        f"scatter half as much (standard deviation {spread[frozen]:.1f} points against "
-        f"{spread[scratch]:.1f}). With 10 the two are level; with 100 a whole network of its own "
-        f"reads {means[100, 'from scratch']} of the new digits, the frozen base "
+        f"With 5 examples of each new digit the frozen base reads {means[frozen]} and the network "
+        f"from scratch {means[scratch]}, which is less than their scatter (standard deviations "
+        f"{spread[frozen]:.1f} and {spread[scratch]:.1f} points), and with 10 they are level.",
+        f"with 100 it reads {means[100, 'from scratch']} of the new digits, the frozen base "
         f"{means[100, 'frozen base']}, in less than half the time.",
     )
-    level = [runs[10, name]["accuracy"].mean() for name in ("frozen base", "from scratch")]
-    assert 100 * abs(level[0] - level[1]) < min(spread[10, name] for _, name in (frozen, scratch))
+    for count in (5, 10):
+        apart = [100 * runs[count, name]["accuracy"].mean() for _, name in (frozen, scratch)]
+        assert abs(apart[0] - apart[1]) < max(spread[count, name] for _, name in (frozen, scratch))
     seconds = [runs[100, name]["seconds"].mean() for _, name in (frozen, scratch)]
     assert seconds[0] < seconds[1] / 2
 

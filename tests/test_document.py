@@ -27,13 +27,13 @@ LINES = {  # section: how many lines of code it may have
     "6. Model training": 40,
     "7. Model evaluation": 42,
     "8. Visualization": 50,
-    "9. Your own handwriting": 290,
+    "9. Your own handwriting": 293,
     "10. Taking the model away": 32,
-    "11. Extensions": 240,
-    "12. Where it breaks": 70,
+    "11. Extensions": 237,
+    "12. Where it breaks": 73,
     "Conclusion": 35,
 }
-WHOLE = 1030
+WHOLE = 1028
 
 
 OUTPUTS = [(index, output) for index, cell in CODE for output in cell.outputs]
@@ -87,7 +87,7 @@ def test_length_is_within_the_budgets():
 def test_cells_are_short():
     lengths = [lines_of(cell) for _, cell in CODE]
     assert max(lengths) <= 28
-    assert statistics.median(lengths) <= 15
+    assert statistics.median(lengths) <= 16
     assert all(len(line) <= 100 for _, cell in CODE for line in cell.source.splitlines())
 
 
