@@ -91,7 +91,7 @@ def page(lab):
                 page.get_by_text(re.compile(r"^\[\d+\]:$")).first.wait_for(timeout=120_000)
                 break
             page.close()
-        failed = page.locator("[data-mime-type='application/vnd.jupyter.error']")
+        failed = page.locator(".jp-OutputArea-output", has_text="Traceback (most recent call last)")
         try:
             page.locator(SHEET).or_(failed).first.wait_for(timeout=900_000)  # trains long if slow
             assert not failed.count(), failed.first.inner_text()
