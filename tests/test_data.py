@@ -59,6 +59,8 @@ def assert_one_sentence(error, *words):
 def test_file_in_kerass_layout_is_read(notebook, tiny, tmp_path):
     np.savez_compressed(tmp_path / "any name.npz", **dict(reversed(tiny.items())))
     assert_loaded(notebook.load_mnist(str(tmp_path / "any name.npz")), tiny)
+    np.savez(tmp_path / "flat.npz", **{n: a.reshape(len(a), -1).squeeze() for n, a in tiny.items()})
+    assert_loaded(notebook.load_mnist(str(tmp_path / "flat.npz")), tiny)
 
 
 class Bomb:

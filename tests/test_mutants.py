@@ -15,8 +15,3 @@ def test_every_fault_that_needs_no_training_is_found():
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert f"{len(mutants.all_mutants(fast=True))} faults found" in done.stdout
-
-
-def test_readme_counts_the_faults():
-    readme = (cells.ROOT / "README.md").read_text()
-    assert f"makes {len(mutants.all_mutants(fast=False))} small faults" in readme

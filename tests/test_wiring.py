@@ -79,7 +79,7 @@ def test_closing_check_says_when_it_does_not_apply(closing_check, capsys):
     closing_check(epochs=4, SEED=2, FULL_SET=False, test_accuracy=0.5)
     assert capsys.readouterr().out == (
         "Not checked; this differs from the recorded run: SEED, the data, "
-        "training, which was interrupted\n"
+        "training, which ended early\n"
     )
 
 
