@@ -52,8 +52,10 @@ FAST = [  # name, old text, new text, tests
      f"{DATA} -k 'first_address and hang'"),
     ("former home not tried", "for url in MNIST_URLS if", "for url in MNIST_URLS[:1] if",
      f"{DATA} -k 'first_address and 404'"),
-    ("network asked for the sample", 'if data != "sample" else []', "", f"{DATA} -k needs_no_network"),
-    ("sample split by chance", "stratify=y, random_state=0", "stratify=y", f"{DATA} -k needs_no_network"),
+    ("network asked for the sample", 'if data != "sample" else []', "",
+     f"{DATA} -k needs_no_network"),
+    ("sample split by chance", "stratify=y, random_state=0", "stratify=y",
+     f"{DATA} -k needs_no_network"),
     ("sample in place of the full set", 'if data == "full" or not', "if not",
      f"{DATA} -k 'failed_downloads and 404'"),
     # preprocessing, pipelines

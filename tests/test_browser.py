@@ -154,9 +154,8 @@ def test_sheet_is_pictured_in_light_and_dark(page):
         page.wait_for_timeout(1000)
         path = BUILD / f"drawing-sheet{'' if theme == 'light' else '-dark'}.png"
         sheet, answer = (page.locator(part).bounding_box() for part in (SHEET, ANSWER))
-        clip = {"x": sheet["x"] - 8, "y": sheet["y"] - 8, "height": answer["height"] + 16}
-        page.screenshot(
-            path=path, clip={**clip, "width": answer["x"] + answer["width"] - clip["x"]}
-        )
+        width = answer["x"] + answer["width"] + 10 - sheet["x"]
+        clip = {"x": sheet["x"] - 2, "y": sheet["y"] - 2, "width": width, "height": 318}
+        page.screenshot(path=path, clip=clip)
         pictures.append(path.read_bytes())
     assert pictures[0] != pictures[1]

@@ -44,10 +44,9 @@ def in_project(tmp_path_factory):
     return nbformat.read(folder / cells.PATH.name, as_version=4)
 
 
-def printed(cell):
-    """Return what `cell` printed, without the log of TensorFlow."""
-    outputs = cell.get("outputs", [])
-    return "".join(out.text for out in outputs if out.get("name") == "stdout")
+def printed(cell, stream="stdout"):
+    """Return what `cell` wrote to `stream`."""
+    return "".join(out.text for out in cell.get("outputs", []) if out.get("name") == stream)
 
 
 def shown(cell):
@@ -90,6 +89,7 @@ def test_file_alone_says_once_what_it_leaves_out(file_alone, in_project):
     for words, sentence in zip(wanted, said):
         assert words in sentence
     assert lines(file_alone, "8 x 8 digits")[0].split()[4] == "1797"
+    assert not any("Warning: " in printed(cell, "stderr") for cell in file_alone.cells)
     assert not lines(in_project, "Left out:")
     assert lines(in_project, "In Jupyter, a sheet to draw on stands here.")
 
