@@ -100,7 +100,8 @@ def run_papermill(command: list, environment: dict) -> int:
 
 def describe_failure() -> str:
     """Return a sentence that says in which cell of the notebook in `build/` papermill stopped."""
-    started = [c for c in read_cells(BUILD / NOTEBOOK.name) if c.get("execution_count")]
+    code = [c for c in read_cells(BUILD / NOTEBOOK.name) if c["cell_type"] == "code"]
+    started = [c for c in code if c["metadata"].get("papermill", {}).get("start_time")]
     if not started:
         return "papermill could not run the notebook; its message above says why."
     cell = started[-1]
@@ -108,7 +109,7 @@ def describe_failure() -> str:
     error = f"{errors[0]['ename']}: {errors[0]['evalue']}" if errors else "its kernel died"
     first = "".join(cell["source"]).strip().splitlines()[0]
     error = textwrap.shorten(error, 300, placeholder=" ...")
-    return f"Cell [{cell['execution_count']}], which begins with `{first}`, failed: {error}"
+    return f"Cell [{len(started)}], which begins with `{first}`, failed: {error}"
 
 
 def without_traces(path: Path) -> str:

@@ -133,7 +133,7 @@ FAST = [  # name, old text, new text, tests
      f"{PICTURES} -k exif"),
     ("values 0 to 1 taken for 0 to 255", "255 if array.max() <= 1 else 1", "1",
      f"{PICTURES} -k kinds_of_picture"),
-    ("transparent ground black", "> 1.5 * 255 * alpha.sum()", "> 0",
+    ("transparent ground white under light ink", "ground = 0 if (color", "ground = 255 if (color",
      f"{PICTURES} -k kinds_of_picture"),
     ("page read from right to left", "sorted(row, key=lambda part: part.centroid[1])",
      "sorted(row, key=lambda part: -part.centroid[1])", f"{PICTURES} -k reading_order"),
