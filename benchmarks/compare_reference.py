@@ -21,8 +21,6 @@ from pathlib import Path
 
 RESULTS = Path(__file__).with_name("results.json")
 ROWS = ("notebook", "reference")
-DATA = os.environ.get("MNIST_DATA", "auto")
-DATA = "full" if DATA == "auto" else DATA
 FIT, EVALUATION = "early_stopping = keras", "test_data = make_evaluation_dataset"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import cells  # noqa: E402
@@ -36,7 +34,7 @@ def run_cell_with(text, namespace):
 
 def run_notebook(seed):
     """Run the notebook's cells until the test set has been evaluated; return its record."""
-    space, _ = cells.run(until=FIT, SEED=seed, DATA=DATA)
+    space, _ = cells.run(until=FIT, SEED=seed, DATA=cells.DATA)
     started = time.perf_counter()
     run_cell_with(FIT, space)
     fit_seconds = time.perf_counter() - started
@@ -57,7 +55,7 @@ def run_notebook(seed):
 
 def run_reference(seed):
     """Train and evaluate the reference; return its record."""
-    space, _ = cells.run(until="baseline = keras.Sequential", SEED=seed, DATA=DATA)
+    space, _ = cells.run(until="baseline = keras.Sequential", SEED=seed, DATA=cells.DATA)
     run_cell_with("def build_keras_convnet", space)
     x_train, y_train = space["preprocess"](space["x_train_full"], space["y_train_full"])
     x_test, y_test = space["preprocess"](space["x_test"], space["y_test"])

@@ -17,8 +17,6 @@ import sys
 from pathlib import Path
 
 RESULTS = Path(__file__).with_name("determinism.json")
-DATA = os.environ.get("MNIST_DATA", "auto")
-DATA = "full" if DATA == "auto" else DATA
 ROWS = {  # name: the notebook's parameters and the environment
     "as it is": ({}, {}),
     "once more": ({}, {}),
@@ -33,7 +31,7 @@ import cells  # noqa: E402
 
 def run_notebook(parameters):
     """Run the notebook's cells until the test set has been evaluated; return its record."""
-    space, _ = cells.run(until="probabilities = model.predict", DATA=DATA, **parameters)
+    space, _ = cells.run(until="probabilities = model.predict", DATA=cells.DATA, **parameters)
     history = space["history"]
     best = history["val_loss"].index(min(history["val_loss"]))
     values = {**space, **{name: history[name][best] for name in ("val_loss", "val_accuracy")}}

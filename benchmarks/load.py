@@ -19,8 +19,6 @@ from pathlib import Path
 import numpy as np
 
 RESULTS = Path(__file__).with_name("load.json")
-DATA = os.environ.get("MNIST_DATA", "auto")
-DATA = "full" if DATA == "auto" else DATA
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import cells  # noqa: E402
 
@@ -66,7 +64,7 @@ def main():
     parser.add_argument("--write", action="store_true", help=f"record the result in {RESULTS.name}")
     options = parser.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    space, _ = cells.run(until="class DigitImageError", DATA=DATA, EPOCHS=1)
+    space, _ = cells.run(until="class DigitImageError", DATA=cells.DATA, EPOCHS=1)
     result = {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "tensorflow": space["tf"].__version__,

@@ -13,7 +13,8 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
 PATH = ROOT / "Digitclassification.ipynb"
-SAMPLE = {"MNIST_DATA": "sample"}  # the environment of a run without data and network
+DATA = os.environ.get("MNIST_DATA", "auto")
+DATA = "full" if DATA == "auto" else DATA  # where the benchmarks, which need all of it, get MNIST
 
 
 def workplace(folder):
