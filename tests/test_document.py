@@ -21,19 +21,19 @@ MARKDOWN = [cell.source for cell in NOTEBOOK.cells if cell.cell_type == "markdow
 LINES = {  # section: how many lines of code it may have
     "1. Imports": 40,
     "2. Data loading": 75,
-    "3. Data preprocessing": 85,
+    "3. Data preprocessing": 110,
     "4. Model definition": 50,
     "5. Model compilation": 20,
     "6. Model training": 40,
     "7. Model evaluation": 42,
     "8. Visualization": 50,
-    "9. Your own handwriting": 293,
+    "9. Your own handwriting": 312,
     "10. Taking the model away": 32,
-    "11. Extensions": 237,
-    "12. Where it breaks": 73,
+    "11. Extensions": 221,
+    "12. Where it breaks": 75,
     "Conclusion": 35,
 }
-WHOLE = 1031
+WHOLE = 1069
 
 
 OUTPUTS = [(index, output) for index, cell in CODE for output in cell.outputs]
@@ -144,7 +144,8 @@ def calls(node):
 def test_definitions_only_define():
     for index, cell in cells.code_cells("definitions"):
         for node in ast.parse(cell.source).body:
-            assert isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assign), index
+            imports = isinstance(node, ast.Import) and "imports" in cells.tags(cell)
+            assert imports or isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assign), index
             if isinstance(node, ast.Assign):
                 assert not calls(node), f"cell {index} computes: {ast.unparse(node)}"
 

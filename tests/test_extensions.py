@@ -8,7 +8,10 @@ import cells
 import numpy as np
 import pytest
 
-EXPERIMENTS = ["hyperparameters", "augmentation", "architectures", "transfer", "best"]
+sys.path.insert(0, str(cells.ROOT / "benchmarks"))
+import peers  # noqa: E402
+
+EXPERIMENTS = ["hyperparameters", "augmentation", "architectures", "transfer"]
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +33,9 @@ def test_recorded_runs_hold_what_is_shown_of_them(recorded):
 @pytest.mark.parametrize(
     "experiment, by, groups",
     [
-        ("augmentation", ["digits", "variant"], 6),
-        ("architectures", ["variant"], 5),
+        ("augmentation", ["digits", "variant"], 9),
+        ("architectures", ["variant"], 3),
         ("transfer", ["per class", "variant"], 8),
-        ("best", ["variant"], 2),
     ],
 )
 def test_recorded_groups_have_five_seeds(recorded, experiment, by, groups):
@@ -127,8 +129,6 @@ def test_two_processes_share_one_search(tmp_path):
 @pytest.mark.parametrize(
     "name, variant, parameters",
     [
-        ("build_lenet5", "LeNet-5", 61706),
-        ("build_keras_convnet", "Keras's convnet", 34826),
         ("build_cnn", "this notebook", 133722),
         ("build_all_convolutional", "all-convolutional", 89882),
         ("build_residual", "residual", 42762),
@@ -166,7 +166,7 @@ def test_training_follows_its_settings_and_its_seed(notebook):
 
     def train(seed):
         data = images, labels, seed, scoring
-        return notebook.train_and_score(build, *data, epochs=2, augment=False, batch_size=16)
+        return notebook.train_and_score(build, *data, epochs=2, augment="none", batch_size=16)
 
     (model, first), (_, again), (_, other) = train(1), train(1), train(2)
     assert int(model.optimizer.iterations) == 8
@@ -206,26 +206,53 @@ def test_code_for_larger_backbones_works(notebook):
     assert given.shape == (1, 10)
 
 
+# --- peers -------------------------------------------------------------------------------------
+
+
+def test_operations_of_a_training_are_counted(notebook):
+    """LeNet-5 by hand: 117,600 + 240,000 + 48,000 + 10,080 + 840 uses of a weight."""
+    model, _, _ = peers.lenet5(notebook)
+    assert peers.training_flops(model, 2) == 2 * 6 * 416_520
+
+
+PARAMETERS = {"Keras's convnet": 34826, "LeNet-5": 61706, "PyTorch's example": 1199882}
+PARAMETERS["Deotte's"] = 327242
+
+
+@pytest.mark.parametrize("name", peers.PEERS)
+def test_peers_can_be_trained(notebook, name, monkeypatch):
+    digits = notebook.load_digits()
+    images = np.kron(np.uint8(15 * digits.images[:128]), np.ones((1, 3, 3), np.uint8))
+    images = np.pad(images, ((0, 0), (2, 2), (2, 2)))
+    monkeypatch.setattr(notebook, "AUGMENTATIONS", dict(notebook.AUGMENTATIONS))
+    model = peers.fit_peer(name, notebook, images, digits.target[:128], 1, seed=1)
+    given = model.predict(notebook.preprocess_images(images), verbose=0)
+    np.testing.assert_allclose(given.sum(axis=1), np.ones(128), rtol=1e-4)
+    untrained, _, settings = peers.PEERS[name](notebook)
+    assert int(model.optimizer.iterations) == 128 / settings["batch_size"]
+    assert untrained.count_params() == PARAMETERS[name]
+
+
 # --- tables and figures ------------------------------------------------------------------------
 
 
 @pytest.fixture
 def tiny(notebook):
     """Records of two variants: one with two runs at x = 1 and one at x = 2, one with one run."""
-    columns = ["variant", "x", "accuracy", "loss", "epochs", "seconds"]
-    rows = [("a", 1, 0.5, 1, 2, 3), ("a", 1, 0.7, 2, 3, 5), ("a", 2, 0.9, 1, 1, 1)]
-    rows.append(("b", 1, 0.1, 1, 1, 1))
+    columns = ["variant", "x", "accuracy", "loss", "seconds"]
+    rows = [("a", 1, 0.5, 1, 3), ("a", 1, 0.7, 2, 5), ("a", 2, 0.9, 1, 1)]
+    rows.append(("b", 1, 0.1, 1, 1))
     return notebook.pd.DataFrame(rows, columns=columns).assign(experiment="tiny")
 
 
 def test_table_of_runs_shows_means_and_spreads(notebook, tiny):
     _, _, *rows = notebook.accuracy_table(tiny, ["variant", "x"]).splitlines()
-    assert rows[0].split() == ["a", "1", "0.6", "0.1414", "2", "1.5", "2.5", "4.0"]
+    assert rows[0].split() == ["a", "1", "0.6", "0.1414", "2", "1.5"]
     assert rows[1].split()[1:4] == ["0.9", "NaN", "1"]
 
 
 def test_figure_of_runs_shows_means_and_spreads(notebook, tiny):
-    (axis,) = notebook.plot_runs(tiny, "x", "label", ticks=[1, 2]).axes
+    (axis,) = notebook.plot_runs(tiny, "x", "label", "x", [1, 2]).axes
     a, b = axis.containers
     np.testing.assert_allclose(a.lines[0].get_xydata(), [(1, 40), (2, 10)])  # errors in %
     low, high = (cap.get_ydata() for cap in a.lines[1])
@@ -251,12 +278,12 @@ def test_errors_are_shown_as_accuracy(notebook):
 
 def test_every_experiment_ran_on_the_small_budget(sample_run):
     runs = sample_run[0]["runs"]
-    assert list(dict.fromkeys(row["experiment"] for row in runs.rows)) == EXPERIMENTS[:-1]
-    assert len(runs.of("architectures")) == 5
+    assert list(dict.fromkeys(row["experiment"] for row in runs.rows)) == EXPERIMENTS
+    assert len(runs.of("architectures")) == 3
     assert runs.path is None
 
 
-def test_robustness_is_that_of_the_two_networks(sample_run, notebook):
+def test_robustness_is_that_of_the_three_networks(sample_run, notebook):
     space, figures = sample_run
     images, truth = notebook.preprocess_images(space["x_test"][::5]).numpy(), space["y_test"][::5]
     for name, network in space["networks"].items():
@@ -265,7 +292,8 @@ def test_robustness_is_that_of_the_two_networks(sample_run, notebook):
             damaged = notebook.damage(images, kind, amount, network, truth)
             right = network.predict(damaged, verbose=0).argmax(axis=1) == truth
             assert space["robustness"][kind, name][step] == pytest.approx(100 * right.mean())
-    assert space["networks"]["augmented"] is space["model"] is not space["networks"]["plain"]
+    assert set(space["networks"]) == set(space["AUGMENTATIONS"])
+    assert space["networks"]["all"] is space["model"]
     (figure,) = [f for f in figures if "Accuracy under damage" in f.get_suptitle()]
     panels = [axis for axis in figure.axes if axis.lines]
     for axis, kind in zip(panels, space["AMOUNTS"], strict=True):

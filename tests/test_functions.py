@@ -92,6 +92,43 @@ def test_random_affine_leaves_the_share_alone_that_it_should(notebook):
     assert moved.mean() == pytest.approx(0.7, abs=0.03)
 
 
+def test_random_stroke_width_takes_the_maximum_or_minimum_of_four_pixels(notebook):
+    images = np.zeros((60, 28, 28, 1), np.float32)
+    images[:, 10:13, 10:13] = 1  # three by three
+    widened = notebook.random_stroke_width(images, [1, 2], share=1).numpy()
+    assert {int(x.sum()) for x in widened} == {16, 4}  # four by four, two by two
+    few = notebook.random_stroke_width(np.repeat(images, 30, axis=0), [3, 4]).numpy()
+    sums = few.sum(axis=(1, 2, 3)).astype(int)
+    shares = [np.mean(sums == size) for size in (4, 9, 16)]
+    np.testing.assert_allclose(shares, [0.15, 0.7, 0.15], atol=0.03)
+
+
+def test_random_photometric_keeps_its_limits_and_reaches_them(notebook):
+    images = np.zeros((2000, 4, 4, 1), np.float32)
+    images[:, 1:3] = 1
+    still = notebook.random_photometric(images, [1, 2], share=1, noise=0).numpy()
+    low, high = still.min(axis=(1, 2, 3)), still.max(axis=(1, 2, 3))
+    assert (high - low).min() == pytest.approx(0.4, abs=0.02)
+    assert (high - low).max() == pytest.approx(1, abs=0.02)
+    assert low.min() == pytest.approx(0, abs=0.02) and low.max() == pytest.approx(0.6, abs=0.05)
+    half = np.full((2000, 4, 4, 1), 0.5, np.float32)
+    grainy = notebook.random_photometric(half, [1, 2], share=1, contrast=1, noise=0.3).numpy()
+    assert np.abs(grainy - 0.5).max() == pytest.approx(0.3, abs=0.01)
+    assert np.abs(grainy.mean() - 0.5) < 0.01
+    changed = notebook.random_photometric(images, [5, 6]).numpy() != images
+    assert changed.any(axis=(1, 2, 3)).mean() == pytest.approx(0.3, abs=0.03)
+    loud = notebook.random_photometric(images, [5, 6], share=1, noise=2).numpy()
+    assert (loud.min(), loud.max()) == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["random_stroke_width", "random_photometric"])
+def test_variations_are_set_by_their_seed(notebook, name):
+    vary, images = getattr(notebook, name), RNG.random((8, 28, 28, 1), np.float32)
+    first, again, other = (vary(images, seed, share=1).numpy() for seed in ([1, 2], [1, 2], [1, 3]))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0.1
+
+
 def numbered(count):
     """Return images that carry their number in one pixel, and their labels, its last digit."""
     images = np.zeros((count, 28, 28), np.uint8)
@@ -108,7 +145,7 @@ def epoch(dataset):
 
 
 def test_training_dataset_shuffles_whole_batches_and_keeps_labels(notebook):
-    dataset = notebook.make_training_dataset(*numbered(103), 10, seed=1, augment=False)
+    dataset = notebook.make_training_dataset(*numbered(103), 10, seed=1, augment="none")
     (sizes, first, labels), (_, second, _) = epoch(dataset), epoch(dataset)
     assert sizes == [10] * 10
     assert len(set(first)) == 100
@@ -131,14 +168,21 @@ def test_training_dataset_depends_on_its_seed(notebook):
     assert np.abs(first[:60] - first[60:]).max() > 0.1
 
 
-def test_training_dataset_distorts_only_if_asked(notebook):
+def test_training_dataset_varies_as_asked(notebook):
     images = np.repeat(np.uint8(255 * blob(10, 16)[..., 0]), 20, axis=0)
-    expected = notebook.preprocess_images(images)
     data = images, np.zeros(20, int), 20, 1
-    ((plain, _),) = notebook.make_training_dataset(*data, augment=False)
-    ((distorted, _),) = notebook.make_training_dataset(*data, augment=True)
-    np.testing.assert_array_equal(plain, expected)
-    assert np.abs(distorted - expected).max() > 0.1
+    batches = {}
+    for augment in notebook.AUGMENTATIONS:
+        ((batches[augment], _),) = notebook.make_training_dataset(*data, augment)
+    np.testing.assert_array_equal(batches["none"], notebook.preprocess_images(images))
+    assert np.abs(batches["geometric"] - batches["none"]).max() > 0.1
+    ground = {augment: np.ptp(batch[:, :2, :2], axis=(1, 2)) for augment, batch in batches.items()}
+    assert ground["geometric"].max() < 0.01 < ground["all"].max(), "noise comes only with all"
+
+
+def test_training_dataset_knows_no_other_augmentation(notebook):
+    with pytest.raises(ValueError, match=r"^augment is one of none, geometric, all, not True\.$"):
+        notebook.make_training_dataset(*numbered(20), 10, 1, True)
 
 
 def test_evaluation_dataset_keeps_order_and_pixels(notebook):

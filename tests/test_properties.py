@@ -68,7 +68,7 @@ def test_an_epoch_holds_each_digit_at_most_once_with_its_label(notebook, count, 
     images = np.zeros((count, 28, 28), np.uint8)
     images[:, 0, 0] = np.arange(count)
     data = images, np.arange(count) % 10, batch_size, seed
-    data = notebook.make_training_dataset(*data, augment=False)
+    data = notebook.make_training_dataset(*data, augment="none")
     size, order = min(batch_size, count), []
     for x, y in data.as_numpy_iterator():
         numbers = np.rint(255 * x[:, 0, 0, 0])

@@ -46,10 +46,10 @@ def test_runs_are_deterministic_on_a_fixed_number_of_threads(notebook):
 def closing_check():
     """Run the closing check on the recorded values, but for `changes` among its globals."""
     last = "RECORDED_WITH = {"
-    space = run_cells({"os": os, "np": np, "FULL_SET": True}, "EPOCHS = 9")
+    space = run_cells({"os": os, "np": np, "FULL_SET": True}, "EPOCHS = 8")
     run_cells({**space, "history": dict.fromkeys(("loss", "val_loss", "val_accuracy"), [0])}, last)
 
-    def check(epochs=9, **changes):
+    def check(epochs=8, **changes):
         metrics = {name: value for name, (value, _) in recorded.items()} | changes
         history = {"loss": [1.0] * epochs, "val_loss": [1.0] * epochs, "val_accuracy": [0] * epochs}
         for name in ("val_loss", "val_accuracy"):
@@ -123,7 +123,8 @@ def test_training_used_all_that_was_asked_for(space):
     images = {image.tobytes() for image in space["x_train"]}
     shown = [np.rint(255 * x[..., 0]) for x, _ in space["training_data"].as_numpy_iterator()]
     kept = [image.astype(np.uint8).tobytes() in images for image in np.concatenate(shown)]
-    assert np.mean(kept) == pytest.approx(0.3, abs=0.05), "three in ten stay as they are"
+    share = 0.3 * 0.7 * 0.7  # kept by each of the three variations
+    assert np.mean(kept) == pytest.approx(share, abs=0.04)
 
 
 def test_learning_rate_rises_then_falls_to_zero(space):
@@ -162,7 +163,7 @@ def trained_by_heart(space, **changes):
     """Run the cells that compile and fit on labels by chance: val_loss soon rises for good."""
     x, y = space["x_train"][:600], np.random.default_rng(1).permutation(space["y_train"][:600])
     space = {**space, "EPOCHS": 40, "PATIENCE": 3, "LEARNING_RATE": 0.01, **changes}
-    space["training_data"] = space["make_training_dataset"](x[:300], y[:300], 50, 1, augment=False)
+    space["training_data"] = space["make_training_dataset"](x[:300], y[:300], 50, 1, "none")
     space["validation_data"] = space["make_evaluation_dataset"](x[300:], y[300:])
     space["keras"].utils.set_random_seed(1)
     space["model"] = space["build_cnn"](0.0)

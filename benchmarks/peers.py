@@ -1,0 +1,218 @@
+"""Train the notebook's network and its peers in turn, at several budgets of time; record each run.
+
+    .venv/bin/python benchmarks/peers.py [--seeds 1 2] [--only "LeNet-5" "this notebook"]
+
+All learn from the notebook's 54,000 training digits, on one machine, with its threads and
+deterministic operations. Each run has a process of its own, and its network meets the validation
+digits and the test digits once, after its last epoch. Finished runs are lines of peers.jsonl and
+are not done again. Needs the full MNIST (see the README). Deotte's network, which takes hours on a
+CPU, is trained only when it is named.
+"""
+
+import argparse
+import functools
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+RECORD = Path(__file__).with_name("peers.jsonl")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+import cells  # noqa: E402
+
+
+def convnet(nb):
+    """The Keras documentation's Simple MNIST convnet: model, optimizer, settings of `fit`."""
+    keras, layers = nb.keras, nb.keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dropout(0.5),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    return model, "adam", {"batch_size": 128}
+
+
+def lenet5(nb):
+    """LeNet-5 (LeCun et al., 1998) with ReLU, softmax and Adam.
+
+    Its second convolution is fully connected, and plain average pooling takes the place of
+    subsampling with trained coefficients.
+    """
+    keras, layers = nb.keras, nb.keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(6, 5, padding="same", activation="relu"),
+            layers.AveragePooling2D(2),
+            layers.Conv2D(16, 5, activation="relu"),
+            layers.AveragePooling2D(2),
+            layers.Conv2D(120, 5, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(84, activation="relu"),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    return model, "adam", {"batch_size": 128}
+
+
+def pytorch_example(nb):
+    """The recipe of PyTorch's examples/mnist, built in Keras."""
+    keras, layers = nb.keras, nb.keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Normalization(mean=0.1307, variance=0.3081**2),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Dropout(0.25),
+            layers.Flatten(),
+            layers.Dense(128, activation="relu"),
+            layers.Dropout(0.5),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    decay = keras.callbacks.LearningRateScheduler(lambda epoch: 0.7**epoch)
+    optimizer = keras.optimizers.Adadelta(1.0, rho=0.9, epsilon=1e-6)
+    return model, optimizer, {"batch_size": 64, "callbacks": [decay]}
+
+
+def deotte(nb):
+    """One network of C. Deotte, 25 million images! (Kaggle, 2018)."""
+    keras, layers = nb.keras, nb.keras.layers
+    stack = [keras.Input((28, 28, 1))]
+    for width in (32, 64):
+        for kernel_size, strides, padding in ((3, 1, "valid"), (3, 1, "valid"), (5, 2, "same")):
+            stack.append(layers.Conv2D(width, kernel_size, strides, padding, activation="relu"))
+            stack.append(layers.BatchNormalization())
+        stack.append(layers.Dropout(0.4))
+    stack += [layers.Conv2D(128, 4, activation="relu"), layers.BatchNormalization()]
+    stack += [layers.Flatten(), layers.Dropout(0.4), layers.Dense(10, activation="softmax")]
+    decay = keras.callbacks.LearningRateScheduler(lambda epoch: 0.001 * 0.95**epoch)
+    return keras.Sequential(stack), "adam", {"batch_size": 64, "callbacks": [decay]}
+
+
+PEERS = {"Keras's convnet": convnet, "LeNet-5": lenet5, "PyTorch's example": pytorch_example}
+PEERS["Deotte's"] = deotte
+OURS, BEST = "this notebook", "best"
+MEMBERS, MEMBER_EPOCHS = 3, 6
+FIT, BASELINE = "early_stopping = keras", "baseline = keras.Sequential"
+EPOCHS = int(re.search(r"(?m)^EPOCHS = (\d+)", cells.code_cells("parameters")[0][1].source)[1])
+RUNS = [(OURS, epochs, 3) for epochs in (EPOCHS, 1, 2, 4, 16)]  # name, epochs, seeds
+RUNS += [("Keras's convnet", 15, 3), ("LeNet-5", 15, 3), (BEST, MEMBERS * MEMBER_EPOCHS, 5)]
+RUNS += [("PyTorch's example", 14, 1), ("Deotte's", 30, 1)]
+DAMAGE = [("noise", 0.3), ("contrast", 0.6), ("contrast", 0.2), ("blur", 1.5), ("attack", 0.1)]
+DAMAGE += [("translation", 3), ("rotation", 30), ("scale", 0.6), ("occlusion", 10)]
+
+
+def training_flops(model, images):
+    """Return the floating-point operations of training on `images` examples.
+
+    An image takes two for each use of a weight, and the way back twice as many again.
+    """
+    layers = [layer for layer in model.layers if hasattr(layer, "kernel")]
+    places = [np.prod(layer.output.shape[1:-1], dtype=int) for layer in layers]  # 1 if dense
+    uses = sum(np.prod(layer.kernel.shape) * n for layer, n in zip(layers, places))
+    return int(3 * 2 * uses * images)
+
+
+def fit_peer(name, nb, images, labels, epochs, seed):
+    """Train the peer `name`; return its model."""
+    nb.keras.utils.set_random_seed(seed)
+    model, optimizer, settings = PEERS[name](nb)
+    model.compile(optimizer, "categorical_crossentropy", metrics=["accuracy"])
+    data = [array.numpy() for array in nb.preprocess(images, labels)]
+    if name == "Deotte's":  # with his limits of augmentation, by our pipeline
+        limits = {"rotation": np.radians(10), "scale": 0.1, "shear": 0, "shift": 2.8, "keep": 0}
+        nb.AUGMENTATIONS["his"] = [functools.partial(nb.random_affine, **limits)]
+        size, settings["shuffle"] = settings.pop("batch_size"), False
+        data = [nb.make_training_dataset(images, labels, size, seed, "his")]
+    model.fit(*data, epochs=epochs, verbose=2, **settings)
+    return model
+
+
+def robustness(nb, model, images, labels):
+    """Return the accuracy in % on 2,000 damaged test digits, by kind and amount of damage."""
+    clean, truth, scores = nb.preprocess_images(images[::5]).numpy(), labels[::5], {}
+    for kind, amount in DAMAGE:
+        damaged = nb.damage(clean, kind, amount, model, truth)
+        answers = model.predict(damaged, batch_size=500, verbose=0).argmax(axis=1)
+        scores[f"{kind} {amount}"] = round(100 * float(np.mean(answers == truth)), 2)
+    return scores
+
+
+def train(name, epochs, seed):
+    """Train one network, or the three of `best`, and return the record."""
+    nb = cells.load_definitions()
+    settings = {"SEED": seed, "DATA": cells.DATA, "EPOCHS": epochs}
+    space, _ = cells.run(until=FIT if name == OURS else BASELINE, **settings)
+    data = space["x_train"], space["y_train"]
+    started = time.perf_counter()
+    if name == OURS:
+        (fit,) = [pair for pair in cells.code_cells() if FIT in pair[1].source]
+        cells.run_cell(*fit, space)
+        models = [space["model"]]
+    elif name == BEST:
+        judged = nb.make_evaluation_dataset(space["x_val"], space["y_val"])
+        settings = judged, MEMBER_EPOCHS, "geometric"
+        runs = [
+            nb.train_and_score(nb.build_cnn, *data, MEMBERS * seed + i, *settings)
+            for i in range(MEMBERS)
+        ]
+        models = [model for model, _ in runs]
+    else:
+        models = [fit_peer(name, nb, *data, epochs, seed)]
+    record = {"experiment": "peers", "variant": name, "seed": seed, "epochs": epochs}
+    record["seconds"] = round(time.perf_counter() - started, 2)
+    record["parameters"] = sum(model.count_params() for model in models)
+    record["flops"] = training_flops(models[0], epochs * len(data[0]))
+    for prefix, part in (("val_", "val"), ("", "test")):
+        images, labels = nb.preprocess_images(space[f"x_{part}"]), space[f"y_{part}"]
+        given = [model.predict(images, batch_size=500, verbose=0) for model in models]
+        given = np.mean(given, axis=0)
+        record[f"{prefix}accuracy"] = round(float(np.mean(given.argmax(axis=1) == labels)), 5)
+        loss = -np.log(given[np.arange(len(labels)), labels]).mean()
+        record[f"{prefix}loss"] = round(float(loss), 5)
+    if name == OURS and epochs == EPOCHS:
+        record["baseline_accuracy"] = round(space["baseline_accuracy"], 5)
+        record |= robustness(nb, models[0], space["x_test"], space["y_test"])
+    return record | {"tensorflow": nb.tf.__version__, "keras": nb.keras.__version__}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--only", nargs="+", default=[OURS, BEST, *list(PEERS)[:-1]])
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        name, epochs, seed = options.one
+        record = train(name, int(epochs), int(seed))
+        with open(RECORD, "a") as file:
+            file.write(json.dumps(record) + "\n")
+        return
+    lines = RECORD.read_text().splitlines() if RECORD.exists() else []
+    finished = [(row["variant"], row["epochs"], row["seed"]) for row in map(json.loads, lines)]
+    for seed in options.seeds:
+        for name, epochs, seeds in RUNS:
+            if name in options.only and seed <= seeds and (name, epochs, seed) not in finished:
+                print(f"\n{name}, {epochs} epochs, seed {seed}", flush=True)
+                run = ["--one", name, str(epochs), str(seed)]
+                subprocess.run([sys.executable, __file__, *run], check=True)
+
+
+if __name__ == "__main__":
+    main()
