@@ -165,7 +165,7 @@ def test_peers():
         f"{percent(early['accuracy'])} of the test digits; the Keras documentation's convnet "
         f"reads {percent(OTHER['accuracy'])} after its 15, {OTHER['seconds']:.0f} s, and LeNet-5 "
         f"{percent(lenet5['accuracy'])} after 15, {lenet5['seconds']:.0f} s.",
-        f"`best`, the vote, reads {percent(best['accuracy'])} "
+        f"`best`, the vote, reads {percent(best['accuracy'], 3)} "
         f"({count(vote, 'vote')}, standard deviation {100 * vote['accuracy'].std():.2f} points) "
         f"after {best['seconds']:.0f} s",
     )
