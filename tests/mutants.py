@@ -166,14 +166,14 @@ FAST = [  # name, old text, new text, tests
      f"{PROPERTIES} -k damage"),
     ("same square for all", "(2, len(images), 1))", "(2, 1, 1))", f"{PROPERTIES} -k damage"),
     # the closing check
-    ("band too wide to fail", '"test_accuracy": (0.9961, 0.0012)', '"test_accuracy": (0.9961, 0.5)',
+    ("band too wide to fail", '"test_accuracy": (0.9957, 0.0013)', '"test_accuracy": (0.9961, 0.5)',
      f"{DOCUMENT} -k recorded_values"),
     ("closing check asserts nothing", "assert abs(fresh - value) <= tolerance, message",
      "assert message", f"{WIRING} -k closing_check"),
     ("recorded with other parameters", '"BATCH_SIZE": 128, "EPOCHS": 8}',
      '"BATCH_SIZE": 128, "EPOCHS": 7}', f"{DOCUMENT} -k recorded_values"),
     # the document
-    ("stale number in the text", "reads **99.59 %", "reads **99.69 %", f"{CLAIMS} -k opening"),
+    ("stale number in the text", "reads **99.54 %", "reads **99.69 %", f"{CLAIMS} -k opening"),
     ("broken link in the contents", "(#7.-Model-evaluation)", "(#7-Model-evaluation)",
      f"{DOCUMENT} -k links"),
     ("section renamed", "## 7. Model evaluation", "## 7. Evaluation", f"{DOCUMENT} -k sections"),
