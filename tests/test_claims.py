@@ -185,7 +185,7 @@ def test_work_of_deottes_network(notebook):
 
 
 def test_full_budget_takes_as_long_as_said():
-    assert 0.9 < RUNS["seconds"].sum() / 3600 < 1.6  # and some minutes around the trainings
+    assert 1 < RUNS["seconds"].sum() / 3600 < 1.6  # and some minutes around the trainings
     says("`python run.py --full` makes those of the experiments again in an hour or more")
 
 
@@ -209,6 +209,8 @@ def test_damage():
     assert len(rows) == 24
     assert rows["translation", "all"][3] > 95
     assert rows["translation", "none"][3] < 75
+    for kind in ("translation", "rotation"):
+        assert rows[kind, "all"][3] > rows[kind, "none"][3] + 3, kind
     for kind in ("noise", "contrast", "attack"):
         step = 1 if kind == "contrast" else 3
         given = {name: rows[kind, name][step] for name in ("all", "none", "geometric")}

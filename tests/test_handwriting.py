@@ -66,11 +66,15 @@ CHANGED = {
     "larger": np.asarray(Image.fromarray(MARKER_3).resize((960, 960))),
     "shaded": (MARKER_3 * np.linspace(0.5, 1, MARKER_3.shape[1])).astype(np.uint8),
     "moved": np.pad(MARKER_3, ((0, 90), (60, 0)), constant_values=255),
+    "in a thin frame": np.pad(MARKER_3[3:-3, 3:-3], 3, constant_values=30),
+    "in a thick frame": np.pad(MARKER_3[10:-10, 10:-10], 10, constant_values=30),
+    "on a darker desk": np.pad(MARKER_3, 36, constant_values=120),
+    "beside half a neighbour": np.hstack([MARKER_3[:, MARKER_3.shape[1] // 2 :], MARKER_3]),
 }
 
 
 @pytest.mark.parametrize("change", CHANGED)
-def test_light_size_and_place_do_not_matter(notebook, change):
+def test_light_size_place_and_surroundings_do_not_matter(notebook, change):
     digits = map(notebook.prepare_digit, (MARKER_3, CHANGED[change]))
     assert likeness(*digits) > 0.93
 
@@ -79,33 +83,6 @@ def test_specks_are_left_out_and_the_hat_of_a_5_is_not(notebook):
     ink = np.zeros((100, 100))
     ink[20:30, 30:70] = ink[40:90, 30:50] = ink[3:5, 95:97] = 1
     assert notebook.crop_digit(ink).shape == (70, 40)
-
-
-def framed(picture, width, inset):
-    """Return `picture` with a dark frame `inset` pixels inside its border."""
-    picture = picture.copy()
-    for side in range(4):
-        turned = np.rot90(picture, side)
-        turned[inset : inset + width, inset : turned.shape[1] - inset] = 30
-    return picture
-
-
-def on_a_desk(picture):
-    return np.pad(picture, 36, constant_values=120)
-
-
-SURROUNDED = {
-    "thin frame on the border": framed(MARKER_3, 3, 0),
-    "thick frame on the border": framed(MARKER_3, 10, 0),
-    "sheet on a darker desk": on_a_desk(MARKER_3),
-    "part of a neighbour": np.hstack([MARKER_3[:, MARKER_3.shape[1] // 2 :], MARKER_3]),
-}
-
-
-@pytest.mark.parametrize("surroundings", SURROUNDED)
-def test_what_reaches_the_border_is_left_out(notebook, surroundings):
-    digits = map(notebook.prepare_digit, (MARKER_3, SURROUNDED[surroundings]))
-    assert likeness(*digits) > 0.9
 
 
 def test_ink_that_reaches_the_border_stays_if_there_is_no_other(notebook):
@@ -180,7 +157,7 @@ BAD = {
     "blank": (np.full((90, 90), 255, np.uint8), BLANK),
     "hardly any contrast": (stroke(paper=200, ink=196), BLANK),
     "grainy": (GRAIN, BLANK),
-    "shaded": (np.tile(np.linspace(140, 240, 400).astype(np.uint8), (300, 1)), BLANK),
+    "shaded": (np.tile(np.linspace(90, 240, 400).astype(np.uint8), (300, 1)), BLANK),
     "no pixels": (np.zeros((0, 5), np.uint8), UNREADABLE),
     "flat": (GREY.ravel(), UNREADABLE + "shape (48000,)"),
     "several pictures": (np.stack([GREY] * 7), UNREADABLE),

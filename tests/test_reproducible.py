@@ -114,7 +114,8 @@ def test_first_eight_sections_need_three_packages():
 def test_other_threads_and_processors_stay_inside_the_bands():
     record = json.loads((cells.ROOT / "benchmarks" / "determinism.json").read_text())
     runs = {run["row"]: run for run in record["runs"]}
-    assert list(runs) == ["1 thread", "SSE4.1"]
+    assert list(runs) == ["as it is", "once more", "1 thread", "AVX2", "SSE4.1"]
+    assert runs["as it is"]["weights"] == runs["once more"]["weights"]
     ((_, cell),) = [c for c in cells.code_cells() if "\nRECORDED = {" in c[1].source]
     statements = [s for s in ast.parse(cell.source).body if isinstance(s, ast.Assign)]
     (bands,) = [s.value for s in statements if ast.unparse(s.targets[0]) == "RECORDED"]
