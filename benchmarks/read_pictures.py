@@ -1,10 +1,11 @@
 """Read a folder of labelled pictures with the notebook's reader; print a table by kind.
 
-    .venv/bin/python benchmarks/read_pictures.py FOLDER
+    .venv/bin/python benchmarks/read_pictures.py FOLDER [--changed KIND]
 
 FOLDER/labels.csv has the columns path, label and kind. A label is a digit, -1 for what is no digit,
-or, for a page, its digits by rows ("314/592"). Trains the notebook's network first, which needs the
-full MNIST (see the README).
+or, for a page, its digits by rows ("314/592"). With --changed, the digits of one kind are read
+after each change of tests/changes.py. Trains the notebook's network first, which needs the full
+MNIST (see the README).
 """
 
 import argparse
@@ -16,21 +17,22 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import cells  # noqa: E402
+import changes  # noqa: E402
 
 
-def read_digits(nb, reader, paths, labels):
+def read_digits(nb, reader, pictures, labels):
     """Return the number of pictures and the shares in % that the notebook prints, too."""
     digits = []
-    for path in paths:
+    for picture in pictures:
         try:
-            digits.append(nb["prepare_digit"](path))
+            digits.append(nb["prepare_digit"](picture))
         except nb["DigitImageError"] as error:
-            print(f"{path}: {error}")
+            print(f"{picture if isinstance(picture, Path) else ''}: {error}")
             digits.append(np.zeros((28, 28, 1), np.float32))  # is refused
     answers, shares = nb["predict_digits"](digits, reader)
     unsure = answers == nb["NOT_SURE"]
     return {
-        "n": len(paths),
+        "n": len(labels),
         "best guess right": 100 * np.mean(shares.argmax(axis=1) == labels),
         "not sure": 100 * np.mean(unsure),
         "answered wrongly": 100 * np.mean(~unsure & (answers != labels)),
@@ -61,14 +63,28 @@ def table(nb, reader, folder):
     return pd.DataFrame(rows).T.round(1)
 
 
+def table_of_changes(nb, reader, folder, kind):
+    """Return the table by change for the digits of `kind` in `folder`, a DataFrame."""
+    listed = pd.read_csv(folder / "labels.csv", dtype=str).query("kind == @kind")
+    pictures = [np.asarray(nb["open_image"](folder / p).convert("L")) for p in listed["path"]]
+    labels, rows = listed["label"].astype(int).to_numpy(), {}
+    for name in changes.CHANGES:
+        changed = [changes.change(picture, name) for picture in pictures]
+        rows[name] = read_digits(nb, reader, changed, labels)
+    return pd.DataFrame(rows).T.round(1)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+    parser.add_argument("--changed", metavar="KIND")
+    options = parser.parse_args()
     space, _ = cells.run(until="EXAMPLES = Path", DATA=cells.DATA)
-    print(table(space, space["reader"], folder).fillna("").to_string())
+    asked = space, space["reader"], options.folder
+    rows = table_of_changes(*asked, options.changed) if options.changed else table(*asked)
+    print(rows.to_string(na_rep=""))
 
 
 if __name__ == "__main__":

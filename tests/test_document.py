@@ -27,13 +27,13 @@ LINES = {  # section: how many lines of code it may have
     "6. Model training": 40,
     "7. Model evaluation": 42,
     "8. Visualization": 50,
-    "9. Your own handwriting": 315,
+    "9. Your own handwriting": 373,
     "10. Taking the model away": 32,
     "11. Extensions": 221,
     "12. Where it breaks": 73,
     "Conclusion": 35,
 }
-WHOLE = 1064
+WHOLE = 1122
 
 
 OUTPUTS = [(index, output) for index, cell in CODE for output in cell.outputs]
@@ -80,7 +80,7 @@ def test_length_is_within_the_budgets():
             lengths[section] += lines_of(cell)
     assert {name: n for name, n in lengths.items() if n > LINES[name]} == {}
     assert sum(lengths.values()) <= WHOLE
-    assert len(NOTEBOOK.cells) <= 115
+    assert len(NOTEBOOK.cells) <= 118
     assert len(MARKDOWN) >= 0.65 * len(CODE)
 
 

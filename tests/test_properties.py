@@ -155,7 +155,7 @@ def test_any_array_is_prepared_or_refused_in_one_sentence(notebook, image):
 @given(ink=hnp.arrays(np.float32, st.tuples(st.integers(8, 40), st.integers(8, 40)), elements=UNIT))
 def test_framed_digits_have_the_form_of_mnist(notebook, ink):
     ink[2:6, 2:6] = 1  # some ink there must be
-    digit = notebook.frame_digit(notebook.crop_digit(ink))
+    digit = notebook.frame_digit(notebook.crop_digit(ink)[0])
     assert (digit.shape, digit.dtype) == ((28, 28, 1), np.float32)
     assert digit.min() >= 0 and 0 < digit.max() <= 1
     rows, columns = np.nonzero(digit[..., 0])
