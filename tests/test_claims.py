@@ -113,7 +113,7 @@ def test_augmentation():
         f"With 1,000 the geometric variation removes {few} of the errors, with 5,000 {more}; with "
         f"54,000 it still removes {most} of the errors",
         f"With 1,000 digits they help further, to {percent(means[1000, 'all']['accuracy'])}; with "
-        f"all they cost a little, {percent(means[54000, 'all']['accuracy'])} against "
+        f"all they make no difference, {percent(means[54000, 'all']['accuracy'])} against "
         f"{percent(means[54000, 'geometric']['accuracy'])}.",
     )
     assert means[1000, "all"]["accuracy"] > means[1000, "geometric"]["accuracy"]

@@ -100,7 +100,7 @@ def test_random_stroke_width_takes_the_maximum_or_minimum_of_four_pixels(noteboo
     few = notebook.random_stroke_width(np.repeat(images, 30, axis=0), [3, 4]).numpy()
     sums = few.sum(axis=(1, 2, 3)).astype(int)
     shares = [np.mean(sums == size) for size in (4, 9, 16)]
-    np.testing.assert_allclose(shares, [0.15, 0.7, 0.15], atol=0.03)
+    np.testing.assert_allclose(shares, [0.1, 0.8, 0.1], atol=0.03)
 
 
 def test_random_photometric_keeps_its_limits_and_reaches_them(notebook):
@@ -116,7 +116,7 @@ def test_random_photometric_keeps_its_limits_and_reaches_them(notebook):
     assert np.abs(grainy - 0.5).max() == pytest.approx(0.3, abs=0.01)
     assert np.abs(grainy.mean() - 0.5) < 0.01
     changed = notebook.random_photometric(images, [5, 6]).numpy() != images
-    assert changed.any(axis=(1, 2, 3)).mean() == pytest.approx(0.3, abs=0.03)
+    assert changed.any(axis=(1, 2, 3)).mean() == pytest.approx(0.2, abs=0.03)
     loud = notebook.random_photometric(images, [5, 6], share=1, noise=2).numpy()
     assert (loud.min(), loud.max()) == (0, 1)
 
