@@ -59,6 +59,11 @@ def small(grey, share):
     return np.asarray(sheet, float)
 
 
+def resized(grey, factor):
+    picture = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+    return np.asarray(picture.resize([round(factor * n) for n in picture.size]), float)
+
+
 def circle(grey):
     y, x = (2 * (i + 0.5) / n - 1 for i, n in zip(np.indices(grey.shape), grey.shape))
     return draw(grey, np.abs(np.hypot(x, y) - 0.93) < 0.03, 0.8)
@@ -91,6 +96,10 @@ CHANGES = {
     "turned by -12": lambda grey, _: turned(grey, -12),
     "a fifth": lambda grey, _: small(grey, 0.2),
     "a tenth": lambda grey, _: small(grey, 0.1),
+    "smaller": lambda grey, _: resized(grey, 0.5),
+    "larger": lambda grey, _: resized(grey, 4),
+    "moved": lambda grey, _: np.pad(grey, ((0, 90), (60, 0)), mode="edge"),
+    "light from one side": lambda grey, _: grey * np.linspace(0.5, 1, grey.shape[1]),
     "half a neighbour": lambda grey, _: np.hstack([grey[:, grey.shape[1] // 2 :], grey]),
     "noise": lambda grey, generator: grey + generator.normal(0, 12, grey.shape),
     "inverted": lambda grey, _: 255 - grey,

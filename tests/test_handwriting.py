@@ -62,18 +62,25 @@ def test_mnist_comes_out_nearly_as_it_went_in(notebook, sample_run):
 
 MARKER_3 = np.asarray(Image.open(EXAMPLES / "digit-3-marker-21.png").convert("L"))
 DRAWN = [path for path in sorted(EXAMPLES.glob("digit-*")) if "sticker" not in path.name][::5]
-
-LEAST = {"turned by 12": 0.6, "turned by -12": 0.6, "hard shadow 0.4": 0.7}
+HARD = {
+    "turned by 12",
+    "turned by -12",
+    "soft shadow",
+    "hard shadow 0.4",
+    "ruled, slanting",
+    "a fifth",
+}
 
 
 @pytest.mark.parametrize("name", changes.CHANGES)
 def test_light_size_place_and_surroundings_do_not_matter(notebook, name):
+    """The marker's 3 comes out as it did, but for the hard changes; of nine others, most do."""
     alike = []
-    for path in DRAWN:
-        picture = np.asarray(Image.open(path).convert("L"))
+    for picture in [MARKER_3, *(np.asarray(Image.open(path).convert("L")) for path in DRAWN)]:
         digits = map(notebook.prepare_digit, (picture, changes.change(picture, name)))
         alike.append(likeness(*digits))
-    assert np.mean(alike) > LEAST.get(name, 0.8), np.round(alike, 2)
+    assert alike[0] > (0.65 if name in HARD else 0.93)
+    assert np.mean(alike[1:]) > (0.65 if name in HARD else 0.8), np.round(alike, 2)
 
 
 def test_a_line_is_erased_and_what_crosses_it_is_not(notebook):
