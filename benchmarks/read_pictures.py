@@ -82,7 +82,7 @@ def main():
     parser.add_argument("--changed", metavar="KIND")
     options = parser.parse_args()
     space, _ = cells.run(until="EXAMPLES = Path", DATA=cells.DATA)
-    asked = space, space["reader"], options.folder
+    asked = vars(cells.load_definitions()), space["reader"], options.folder
     rows = table_of_changes(*asked, options.changed) if options.changed else table(*asked)
     print(rows.to_string(na_rep=""))
 

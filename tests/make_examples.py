@@ -3,12 +3,13 @@
     .venv/bin/python tests/make_examples.py [FOLDER]
 
 Every picture is made here from a few control points; none is copied from anywhere. A name tells
-what is in it: `digit-3-marker-1.png`, `letter-A-marker.png`, `page-3141-5926.jpg` (two rows).
+what is in it: `digit-3-marker-21.png`, `letter-A-marker.png`, `page-3141-5926.jpg` (two rows).
 """
 
 import sys
 from pathlib import Path
 
+import changes
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy.interpolate import splev, splprep
@@ -157,16 +158,21 @@ def draw_one(glyph, style, rng):
     return develop(ink, style, rng)
 
 
-def draw_page(rows, style, rng):
-    """Return a picture of `rows` of digits."""
+def draw_page(rows, style, rng, slope=0.0, boxes=False):
+    """Return a picture of `rows` of digits, which may slant or stand in the boxes of a form."""
     width, height = (2 * n for n in STYLES[style][3])
     ink = Image.new("L", (width, height))
     for row, text in enumerate(rows):
         for column, digit in enumerate(text):
             cell = np.array([width / len(text), height / len(rows)])
             center = cell * (column + 0.5, row + 0.5) + rng.uniform(-0.05, 0.05, 2) * cell
+            center[1] += slope * (center[0] - width / 2)
             tall = 0.6 * min(cell) * rng.uniform(0.8, 1.1)
             draw(ink, GLYPHS[digit], center, tall, 1.5 * STYLES[style][2], rng, 0.15, 0.08)
+            if boxes:
+                left, top = cell * (column + 0.06, row + 0.06)
+                box = left, top, *(cell * (column + 0.94, row + 0.94))
+                ImageDraw.Draw(ink).rectangle(box, outline=255, width=6)
     return develop(ink, style, rng)
 
 
@@ -192,14 +198,24 @@ def main(folder=FOLDER):
     rng = np.random.default_rng(28)
     styles = list(STYLES)
     glyphs = [name for name in GLYPHS if name[0].isdigit()]
-    for number, glyph in enumerate(glyphs * 3):
+    for number, glyph in enumerate((glyphs * 2)[:24]):
         style = styles[number % len(styles)]
         picture = draw_one(glyph, style, rng)
         save(picture, folder / f"digit-{glyph[0]}-{style}-{number:02}", turned=number % 11 == 5)
-    for letter in "ACEFHKMNPRTUVWXY":
+    for number, (glyph, kind) in enumerate(
+        (("9 curl", "sheet on a desk"), ("1 flag", "thick cell"))
+    ):
+        picture = changes.change(np.asarray(draw_one(glyph, "marker", rng)), kind)
+        name = f"digit-{glyph[0]}-{kind.split()[-1]}-{24 + number}"
+        save(Image.fromarray(picture).convert("RGB"), folder / name)
+    for letter in "ACEFHKMNPR":
         save(draw_one(letter, "marker", rng), folder / f"letter-{letter}-marker")
-    for style, rows in (("shade", ("3141", "5926")), ("ballpoint", ("27182", "81828", "45904"))):
-        save(draw_page(rows, style, rng), folder / f"page-{'-'.join(rows)}")
+    save(draw_page(("3141", "5926"), "shade", rng), folder / "page-3141-5926")
+    rows = "27182", "81828", "45904"
+    save(draw_page(rows, "ballpoint", rng), folder / "page-27182-81828-45904")
+    rows = "16180", "33988"
+    save(draw_page(rows, "ruled", rng, slope=0.1), folder / "page-16180-33988")
+    save(draw_page(("4669", "2016"), "shade", rng, boxes=True), folder / "page-4669-2016")
 
 
 if __name__ == "__main__":

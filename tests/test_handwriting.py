@@ -61,7 +61,11 @@ def test_mnist_comes_out_nearly_as_it_went_in(notebook, sample_run):
 
 
 MARKER_3 = np.asarray(Image.open(EXAMPLES / "digit-3-marker-21.png").convert("L"))
-DRAWN = [path for path in sorted(EXAMPLES.glob("digit-*")) if "sticker" not in path.name][::5]
+DRAWN = [
+    path
+    for path in sorted(EXAMPLES.glob("digit-*"))
+    if not {"sticker", "desk", "cell"} & set(path.stem.split("-"))
+][1::2]
 HARD = {
     "turned by 12",
     "turned by -12",
@@ -167,7 +171,7 @@ def test_kinds_of_picture_agree(notebook, kind):
 
 
 def test_exif_rotation_is_respected(notebook, tmp_path):
-    picture = Image.open(EXAMPLES / "digit-2-marker-35.png").convert("L").crop((0, 0, 240, 230))
+    picture = Image.open(EXAMPLES / "digit-4-marker-07.png").convert("L").crop((0, 0, 240, 230))
     side, exif = picture.transpose(Image.Transpose.ROTATE_90), Image.Exif()
     exif[0x0112] = 6
     side.save(tmp_path / "side.jpg", exif=exif, quality=95)
@@ -193,7 +197,7 @@ GRAIN = np.random.default_rng(0).normal(180, 12, (300, 400)).clip(0, 255).astype
 BAD = {
     "missing": (EXAMPLES / "none.png", "none.png does not exist; correct the path."),
     "no picture": (cells.PATH, UNREADABLE),
-    "cut off": ((EXAMPLES / "digit-2-marker-35.png").read_bytes()[:500], UNREADABLE),
+    "cut off": ((EXAMPLES / "digit-4-marker-07.png").read_bytes()[:500], UNREADABLE),
     "blank": (np.full((90, 90), 255, np.uint8), BLANK),
     "hardly any contrast": (stroke(paper=200, ink=196), BLANK),
     "grainy": (GRAIN, BLANK),
@@ -231,7 +235,8 @@ def test_examples_are_those_that_the_script_draws(tmp_path):
     make_examples.main(tmp_path)
     drawn = sorted(path.name for path in tmp_path.iterdir())
     assert drawn == sorted(path.name for path in EXAMPLES.iterdir())
-    assert sum(name.startswith("digit-") for name in drawn) >= 30
+    assert sum(name.startswith("digit-") for name in drawn) >= 26
+    assert len(drawn) <= 40
     for name in drawn:
         fresh, kept = (np.asarray(Image.open(f / name), float) for f in (tmp_path, EXAMPLES))
         assert fresh.shape == kept.shape
@@ -249,10 +254,11 @@ def test_examples_are_read_even_by_the_network_of_the_sample(notebook, sample_ru
     assert np.mean([int(path.name[6]) for path in paths] == guesses) >= 0.85
 
 
-@pytest.mark.parametrize("name", ["page-3141-5926", "page-27182-81828-45904"])
-def test_pages_are_read_in_order(notebook, sample_run, name):
-    boxes, digits = notebook.find_digits(EXAMPLES / f"{name}.jpg")
-    written = [int(character) for character in name if character.isdigit()]
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("page-*")), ids=lambda path: path.stem)
+def test_pages_are_read_in_order(notebook, sample_run, path):
+    """Rows in uneven light, rows that slant on ruled paper, and the boxes of a form."""
+    boxes, digits = notebook.find_digits(path)
+    written = [int(character) for character in path.stem if character.isdigit()]
     assert len(boxes) == len(digits) == len(written)
     assert np.mean(read(sample_run[0], digits) == written) >= 0.8
 

@@ -67,7 +67,7 @@ def test_everything_imported_is_a_direct_dependency():
         "ipywidgets": "anywidget",
         "traitlets": "anywidget",
     }
-    local = {"cells", "changes", "run", "make_examples", "load", "mutants", "peers"}
+    local = {"cells", "changes", "run", "make_examples", "load", "mutants", "peers", "exercises"}
     local |= {"read_pictures", "readme_tables"}
     scripts = [*cells.ROOT.glob("*.py"), *cells.ROOT.glob("tests/*.py")]
     scripts += cells.ROOT.glob("benchmarks/*.py")
