@@ -203,7 +203,7 @@ def main(folder=FOLDER):
         picture = draw_one(glyph, style, rng)
         save(picture, folder / f"digit-{glyph[0]}-{style}-{number:02}", turned=number % 11 == 5)
     for number, (glyph, kind) in enumerate(
-        (("9 curl", "sheet on a desk"), ("1 flag", "thick cell"))
+        (("1 flag", "thick cell"), ("9 curl", "sheet on a desk"))
     ):
         picture = changes.change(np.asarray(draw_one(glyph, "marker", rng)), kind)
         name = f"digit-{glyph[0]}-{kind.split()[-1]}-{24 + number}"
