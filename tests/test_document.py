@@ -22,18 +22,18 @@ LINES = {  # section: how many lines of code it may have
     "1. Imports": 40,
     "2. Data loading": 75,
     "3. Data preprocessing": 104,
-    "4. Model definition": 50,
-    "5. Model compilation": 20,
-    "6. Model training": 40,
-    "7. Model evaluation": 42,
-    "8. Visualization": 50,
-    "9. Your own handwriting": 376,
+    "4. Model definition": 47,
+    "5. Model compilation": 18,
+    "6. Model training": 33,
+    "7. Model evaluation": 34,
+    "8. Visualization": 49,
+    "9. Your own handwriting": 372,
     "10. Taking the model away": 32,
     "11. Extensions": 221,
     "12. Where it breaks": 73,
-    "Conclusion": 35,
+    "Conclusion": 23,
 }
-WHOLE = 1125
+WHOLE = 1121
 
 
 OUTPUTS = [(index, output) for index, cell in CODE for output in cell.outputs]
