@@ -111,6 +111,14 @@ def test_specks_are_left_out_and_the_hat_of_a_5_is_not(notebook):
     assert notebook.crop_digit(ink)[0].shape == (70, 40)
 
 
+def test_a_circle_or_box_around_a_digit_is_left_out(notebook):
+    ink = np.zeros((100, 100))
+    ink[10:90, 10:90] = 1
+    ink[13:87, 13:87] = 0
+    ink[30:70, 40:55] = 1
+    assert notebook.crop_digit(ink)[0].shape == (40, 15)
+
+
 def test_ink_that_reaches_the_border_stays_if_there_is_no_other(notebook):
     ink = np.zeros((100, 100))
     ink[20:100, 30:50] = ink[3:5, 95:97] = 1  # runs off the sheet; a speck
