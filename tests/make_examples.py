@@ -202,11 +202,9 @@ def main(folder=FOLDER):
         style = styles[number % len(styles)]
         picture = draw_one(glyph, style, rng)
         save(picture, folder / f"digit-{glyph[0]}-{style}-{number:02}", turned=number % 11 == 5)
-    for number, (glyph, kind) in enumerate(
-        (("1 flag", "thick cell"), ("9 curl", "sheet on a desk"))
-    ):
+    for number, glyph, kind in ((24, "1 flag", "thick cell"), (25, "9 curl", "sheet on a desk")):
         picture = changes.change(np.asarray(draw_one(glyph, "marker", rng)), kind)
-        name = f"digit-{glyph[0]}-{kind.split()[-1]}-{24 + number}"
+        name = f"digit-{glyph[0]}-{kind.split()[-1]}-{number}"
         save(Image.fromarray(picture).convert("RGB"), folder / name)
     for letter in "ACEFHKMNPR":
         save(draw_one(letter, "marker", rng), folder / f"letter-{letter}-marker")

@@ -78,7 +78,7 @@ HARD = {
 
 @pytest.mark.parametrize("name", changes.CHANGES)
 def test_light_size_place_and_surroundings_do_not_matter(notebook, name):
-    """The marker's 3 comes out as it did, but for the hard changes; of nine others, most do."""
+    """The marker's 3 comes out as it did, but for the hard changes; of eleven others, most do."""
     alike = []
     for picture in [MARKER_3, *(np.asarray(Image.open(path).convert("L")) for path in DRAWN)]:
         digits = map(notebook.prepare_digit, (picture, changes.change(picture, name)))
