@@ -32,8 +32,8 @@ COPIED = (NOTEBOOK, "README.md", "requirements.in", "requirements.txt", "run.py"
           "pyproject.toml", ".github", ".gitignore", "LICENSE", "benchmarks", "docs", "examples",
           "tests")  # fmt: skip
 IMPORTED = ("tensorflow", "keras", "matplotlib.pyplot", "pandas", "anywidget", "onnx", "optuna",
-            "onnxruntime", "tf2onnx", "scipy.ndimage", "skimage.measure", "skimage.morphology",
-            "skimage.transform", "skimage.filters", "sklearn.neighbors", "sklearn.metrics",
+            "onnxruntime", "tf2onnx", "scipy.ndimage", "skimage.measure", "skimage.transform",
+            "skimage.filters", "sklearn.neighbors", "sklearn.metrics",
             "mlxtend.data", "hypothesis", "nbformat")  # fmt: skip
 RUN = "tests/test_figures.py tests/test_wiring.py"  # the notebook to its section 8, on the sample
 FUNCTIONS, PROPERTIES = "tests/test_functions.py", "tests/test_properties.py"
@@ -121,12 +121,10 @@ FAST = [  # name, old text, new text, tests
      "zip(axes.flat, images, titles[::-1], colors)", f"{FUNCTIONS} -k plot_digits"),
     ("training curve called validation", 'validation = history[f"val_{metric}"]',
      "validation = history[metric]", "tests/test_figures.py -k marked"),
-    ("errors in blue", "[BLUE if t == p else ORANGE for t", "[BLUE for t",
-     f"{FUNCTIONS} -k label_predictions"),
     ("error bars of another size", '100 * runs["accuracy"].std()', '200 * runs["accuracy"].std()',
      f"{EXTENSIONS} -k spreads"),
     # answers
-    ("temperature unused", "softmax(logits / temperature, axis=1)", "softmax(logits, axis=1)",
+    ("temperature unused", "probabilities ** (1 / temperature)", "probabilities**1",
      f"{PROPERTIES} -k temperature"),
     ("never not sure", "unsure = far | faint | (given.max(axis=1) < reader.min_confidence)",
      "unsure = far", f"{PROPERTIES} -k batches"),
@@ -134,6 +132,7 @@ FAST = [  # name, old text, new text, tests
      f"{PROPERTIES} -k calibration_error"),
     ("box in the middle, not the mass", "np.clip(round(14 - c), 0", "np.clip(round(14 - n / 2), 0",
      f"{PICTURES} -k framed_as_in_mnist"),
+    ("thin strokes left pale", "small / small.max()", "small", f"{PICTURES} -k pale"),
     ("light ink read as dark", "        ink = -ink  # dark on light", "        pass",
      f"{PICTURES} -k light"),
     ("EXIF orientation ignored", "return ImageOps.exif_transpose(image)", "return image.copy()",
@@ -148,7 +147,7 @@ FAST = [  # name, old text, new text, tests
      "r[0].bbox[2]) - max(top, r[0].bbox[0])", f"{PICTURES} -k slant"),
     ("neighbour taken for ink", "segmentation.clear_border(parts)", "parts",
      f"{PICTURES} -k neighbour"),
-    ("desk taken for ink", "if wide and sheetlike", "if False and sheetlike",
+    ("desk taken for ink", "if piece.solidity > 0.75 and", "if False and",
      f"{PICTURES} -k desk"),
     ("lines taken for ink", "lines[draw.line(top, left, bottom, right)] = True", "pass",
      f"{PICTURES} -k squared"),
@@ -158,7 +157,7 @@ FAST = [  # name, old text, new text, tests
      f"{PICTURES} -k again"),
     ("ink of the paper's grey not seen", "best = max(channels, key=np.std)",
      "best = channels[0]", f"{PICTURES} -k kinds_of_picture"),
-    ("16 bits taken for full", "(grey - grey.min()) / max(np.ptp(grey), 1e-6)", "grey / 65535",
+    ("16 bits taken for full", "255 * (deep - deep.min()) / max(np.ptp(deep), 1e-6)", "deep / 257",
      f"{PICTURES} -k kinds_of_picture"),
     ("photograph at full size", "image.thumbnail((1024, 1024))", "image.load()",
      f"{PICTURES} -k phones"),
@@ -245,6 +244,7 @@ TRAINED = [  # the same, for the cells that are run in order: need the sample an
     ("samples under the next one's label", "y_train_full[:24]", "y_train_full[1:25]", RUN),
     ("least confident errors called the most", "np.argsort(-confidence[wrong]",
      "np.argsort(confidence[wrong]", RUN),
+    ("errors in blue", "[ORANGE if i in wrong", "[BLUE if i in wrong", RUN),
     ("best epoch by training loss", 'int(np.argmin(history["val_loss"]))\n    fig',
      'int(np.argmax(history["val_loss"]))\n    fig', RUN),
     ("distance not asked", "far | faint | (given", "faint | (given", f"{PICTURES} -k thresholds"),

@@ -161,15 +161,19 @@ def test_transfer():
 
 def test_peers():
     two, classic, vote = peer("this notebook", 2), peer("LeNet-5", 15), peer("best", 14)
-    other = peer("PyTorch's example", 14)
-    early, lenet5, best, torch = (r.mean(numeric_only=True) for r in (two, classic, vote, other))
+    other, long = peer("PyTorch's example", 14), peer("Deotte's", 30)
+    early, lenet5, best, torch, deotte = (
+        runs.mean(numeric_only=True) for runs in (two, classic, vote, other, long)
+    )
+    assert len(other) == len(long) == 1
     says(
         f"Two epochs of this notebook's network, {early['seconds']:.0f} s, read "
         f"{percent(early['accuracy'])} of the test digits; the Keras documentation's convnet "
         f"reads {percent(OTHER['accuracy'])} after its 15, {OTHER['seconds']:.0f} s, LeNet-5 "
         f"{percent(lenet5['accuracy'])} after 15, {lenet5['seconds']:.0f} s, and the recipe of "
-        f"PyTorch's examples {percent(torch['accuracy'])} after 14, {torch['seconds']:.0f} s "
-        f"({count(other, 'seed')}).",
+        f"PyTorch's examples {percent(torch['accuracy'])} after 14, {torch['seconds']:.0f} s, and "
+        f"Deotte's network {percent(deotte['accuracy'])} after 30, {deotte['seconds']:.0f} s "
+        "(one seed each).",
         f"`best`, the vote, reads {percent(best['accuracy'], 3)} "
         f"({count(vote, 'vote')}, standard deviation {100 * vote['accuracy'].std():.2f} points) "
         f"after {best['seconds']:.0f} s",
@@ -222,7 +226,7 @@ def test_solutions_of_the_exercises():
 def test_work_of_deottes_network(notebook):
     images, default = 54000 * 30, OURS["flops"].iloc[0]
     work = peers.training_flops(peers.deotte(notebook)[0], images) / default
-    says(f"(2018; 30 epochs, {work:.0f} times the default's work)")
+    says(f"(30 epochs, {work:.0f} times the default's work)")
 
 
 def test_full_budget_takes_as_long_as_said():

@@ -257,9 +257,3 @@ def test_plot_confusion_has_true_digits_in_rows(notebook):
     texts = {tuple(map(round, text.get_position())): text.get_text() for text in axis.texts}
     assert (texts[5, 3], texts[4, 4], len(texts)) == ("7", "14", 11)  # x, y
     assert np.asarray(axis.images[0].get_array()).nonzero() == (3, 5)
-
-
-def test_label_predictions(notebook):
-    titles, colors = notebook.label_predictions([3, 5], [3, 6], [0.987, 0.42])
-    assert titles == ["3: 99 %", "6: 42 %\ntrue: 5"]
-    assert colors == [notebook.BLUE, notebook.ORANGE]

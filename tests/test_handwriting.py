@@ -49,9 +49,10 @@ def test_digit_is_framed_as_in_mnist(notebook):
     assert rows.min() > 4
 
 
-def test_thin_strokes_are_widened(notebook):
+def test_thin_strokes_are_not_pale(notebook):
     digit = notebook.prepare_digit(stroke((400, 300), (50, 150, 350, 153)))
-    assert digit[14, :, 0].sum() == pytest.approx(2.2, abs=0.7)
+    assert digit.max() == 1
+    assert digit[14, :, 0].max() > 0.9
 
 
 def test_mnist_comes_out_nearly_as_it_went_in(notebook, sample_run):
@@ -203,7 +204,7 @@ def test_a_phones_photograph_is_reduced_as_it_is_opened(notebook, tmp_path):
 UNREADABLE, BLANK = "This is no readable picture (", "No ink stands out from the paper; "
 GRAIN = np.random.default_rng(0).normal(180, 12, (300, 400)).clip(0, 255).astype(np.uint8)
 BAD = {
-    "missing": (EXAMPLES / "none.png", "none.png does not exist; correct the path."),
+    "missing": (EXAMPLES / "none.png", UNREADABLE + "[Errno 2] No such file"),
     "no picture": (cells.PATH, UNREADABLE),
     "cut off": ((EXAMPLES / "digit-4-marker-07.png").read_bytes()[:500], UNREADABLE),
     "blank": (np.full((90, 90), 255, np.uint8), BLANK),
