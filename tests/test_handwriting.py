@@ -13,6 +13,7 @@ import make_examples
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 sys.path.insert(0, str(cells.ROOT / "benchmarks"))
 import read_pictures  # noqa: E402
@@ -63,29 +64,35 @@ def test_mnist_comes_out_nearly_as_it_went_in(notebook, sample_run):
 
 MARKER_3 = np.asarray(Image.open(EXAMPLES / "digit-3-marker-21.png").convert("L"))
 DRAWN = [
-    path
+    np.asarray(Image.open(path).convert("L"))
     for path in sorted(EXAMPLES.glob("digit-*"))
     if not {"sticker", "desk", "cell"} & set(path.stem.split("-"))
-][1::2]
-HARD = {
-    "turned by 12",
-    "turned by -12",
-    "soft shadow",
-    "hard shadow 0.4",
-    "ruled, slanting",
-    "a fifth",
-}
+]
+
+
+HARD = {"ruled, slanting", "squared, dark", "hard shadow 0.4", "soft shadow", "a fifth"}
+HARD |= {"turned by 12", "turned by -12"}
+
+
+def blurred(notebook, picture):
+    """Return the prepared digit without what a pixel's shift changes in a thin stroke."""
+    return gaussian_filter(notebook.prepare_digit(picture)[..., 0], 1)
+
+
+@pytest.fixture(scope="module")
+def unchanged(notebook):
+    return [blurred(notebook, picture) for picture in [MARKER_3, *DRAWN]]
 
 
 @pytest.mark.parametrize("name", changes.CHANGES)
-def test_light_size_place_and_surroundings_do_not_matter(notebook, name):
-    """The marker's 3 comes out as it did, but for the hard changes; of eleven others, most do."""
-    alike = []
-    for picture in [MARKER_3, *(np.asarray(Image.open(path).convert("L")) for path in DRAWN)]:
-        digits = map(notebook.prepare_digit, (picture, changes.change(picture, name)))
-        alike.append(likeness(*digits))
-    assert alike[0] > (0.65 if name in HARD else 0.93)
-    assert np.mean(alike[1:]) > (0.65 if name in HARD else 0.8), np.round(alike, 2)
+def test_light_size_place_and_surroundings_do_not_matter(notebook, unchanged, name):
+    """The marker's 3 comes out as it did, but for hard changes; of all drawn digits, most do."""
+    alike = [
+        likeness(digit, blurred(notebook, changes.change(picture, name)))
+        for digit, picture in zip(unchanged, [MARKER_3, *DRAWN])
+    ]
+    assert alike[0] > (0.8 if name in HARD else 0.95)
+    assert np.mean(alike[1:]) > (0.7 if name == "hard shadow 0.4" else 0.8), np.round(alike, 2)
 
 
 def test_a_line_is_erased_and_what_crosses_it_is_not(notebook):
