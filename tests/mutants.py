@@ -249,7 +249,7 @@ TRAINED = [  # the same, for the cells that are run in order: need the sample an
      'int(np.argmax(history["val_loss"]))\n    fig', RUN),
     ("distance not asked", "far | faint | (given", "faint | (given", f"{PICTURES} -k thresholds"),
     ("strength not asked", "far | faint | (given", "far | (given", f"{PICTURES} -k thresholds"),
-    ("distance to the nearest", "kneighbors(features)[0][:, -1]", "kneighbors(features)[0][:, 0]",
+    ("distance to the nearest", "[:, -1] > reader.max_distance", "[:, 0] > reader.max_distance",
      f"{PICTURES} -k thresholds"),
 ]  # fmt: skip
 
