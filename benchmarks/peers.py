@@ -104,8 +104,12 @@ def deotte(nb):
     return keras.Sequential(stack), "adam", {"batch_size": 64, "callbacks": [decay]}
 
 
-PEERS = {"Keras's convnet": convnet, "LeNet-5": lenet5}
-PEERS |= {"PyTorch's example": pytorch_example, "Deotte's": deotte}
+PEERS = {
+    "Keras's convnet": convnet,
+    "LeNet-5": lenet5,
+    "PyTorch's example": pytorch_example,
+    "Deotte's": deotte,
+}
 OURS, BEST = "this notebook", "best"
 MEMBERS, MEMBER_EPOCHS = 2, 7
 FIT, BASELINE = "early_stopping = keras", "baseline = keras.Sequential"

@@ -166,6 +166,7 @@ def test_peers():
         runs.mean(numeric_only=True) for runs in (two, classic, vote, other, long)
     )
     assert len(other) == len(long) == 1
+    there = float(re.search("8 epochs of this notebook take (.+) s", long["machine"].iloc[0])[1])
     says(
         f"Two epochs of this notebook's network, {early['seconds']:.0f} s, read "
         f"{percent(early['accuracy'])} of the test digits; the Keras documentation's convnet "
@@ -175,7 +176,9 @@ def test_peers():
         f"Deotte's network {percent(deotte['accuracy'])} after 30, {deotte['seconds']:.0f} s "
         "(these two: one seed each).",
         "Up to 130 s, where it ends, this notebook's curve lies above its peers; Deotte's network "
-        "ends between its last two marks, after more than six times as long.",
+        f"ends between its last two marks, after {deotte['seconds'] / there:.0f} times the time of "
+        "those eight epochs.",
+        f"later on a faster one, where this notebook's eight epochs take {there:.0f} s",
         f"`best`, the vote, reads {percent(best['accuracy'], 3)} "
         f"({count(vote, 'vote')}, standard deviation {100 * vote['accuracy'].std():.2f} points) "
         f"after {best['seconds']:.0f} s",
@@ -184,7 +187,7 @@ def test_peers():
     means = PEERS.groupby(["variant", "epochs"])[["seconds", "accuracy"]].mean()
     mine = means.loc["this notebook"].sort_values("seconds")
     assert round(mine["seconds"].max()) == 130
-    assert deotte["seconds"] > 6 * 130
+    assert there < OURS["seconds"].min()
     assert min(mine["accuracy"][-2:]) < deotte["accuracy"] < max(mine["accuracy"][-2:])
     for _, (seconds, accuracy) in means.drop(["this notebook", "best"], level=0).iterrows():
         assert accuracy < mine[mine["seconds"] <= seconds]["accuracy"].max(), "a peer lies above"
