@@ -85,8 +85,7 @@ def results():
     text = paragraph(
         f"The committed run: test accuracy **{accuracy}** (95 % interval {low} to {high}), loss",
         f"{loss}, {errors} errors in 10,000. The following were trained in turn on one machine",
-        "with two cores (Deotte's on a faster one): mean and standard deviation over seeds, median",
-        "time.",
+        "with two cores: mean and standard deviation over seeds, median time.",
     )
     heads = ["network", ">epochs", ">seeds", ">test accuracy", ">test loss", ">training"]
     return f"{text}\n\n{table(heads, rows)}"

@@ -126,7 +126,7 @@ FAST = [  # name, old text, new text, tests
     # answers
     ("temperature unused", "probabilities ** (1 / temperature)", "probabilities**1",
      f"{PROPERTIES} -k temperature"),
-    ("never not sure", "unsure = far | faint | (given.max(axis=1) < reader.min_confidence)",
+    ("never not sure", "unsure = far | (given.max(axis=1) < reader.min_confidence)",
      "unsure = far", f"{PROPERTIES} -k batches"),
     ("gaps of calibration cancel", "np.abs(gaps).sum()", "np.abs(gaps.sum())",
      f"{PROPERTIES} -k calibration_error"),
@@ -247,8 +247,7 @@ TRAINED = [  # the same, for the cells that are run in order: need the sample an
     ("errors in blue", "[ORANGE if i in wrong", "[BLUE if i in wrong", RUN),
     ("best epoch by training loss", 'int(np.argmin(history["val_loss"]))\n    fig',
      'int(np.argmax(history["val_loss"]))\n    fig', RUN),
-    ("distance not asked", "far | faint | (given", "faint | (given", f"{PICTURES} -k thresholds"),
-    ("strength not asked", "far | faint | (given", "far | (given", f"{PICTURES} -k thresholds"),
+    ("distance not asked", "unsure = far | ", "unsure = ", f"{PICTURES} -k thresholds"),
     ("distance to the nearest", "[:, -1] > reader.max_distance", "[:, 0] > reader.max_distance",
      f"{PICTURES} -k thresholds"),
 ]  # fmt: skip

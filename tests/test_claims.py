@@ -161,12 +161,12 @@ def test_transfer():
 
 def test_peers():
     two, classic, vote = peer("this notebook", 2), peer("LeNet-5", 15), peer("best", 14)
+    last = peer("this notebook", 16)
     other, long = peer("PyTorch's example", 14), peer("Deotte's", 30)
     early, lenet5, best, torch, deotte = (
         runs.mean(numeric_only=True) for runs in (two, classic, vote, other, long)
     )
     assert len(other) == len(long) == 1
-    there = float(re.search("8 epochs of this notebook take (.+) s", long["machine"].iloc[0])[1])
     says(
         f"Two epochs of this notebook's network, {early['seconds']:.0f} s, read "
         f"{percent(early['accuracy'])} of the test digits; the Keras documentation's convnet "
@@ -175,10 +175,9 @@ def test_peers():
         f"PyTorch's examples {percent(torch['accuracy'])} after 14, {torch['seconds']:.0f} s, and "
         f"Deotte's network {percent(deotte['accuracy'])} after 30, {deotte['seconds']:.0f} s "
         "(these two: one seed each).",
-        "Up to 130 s, where it ends, this notebook's curve lies above its peers; Deotte's network "
-        f"ends between its last two marks, after {deotte['seconds'] / there:.0f} times the time of "
-        "those eight epochs.",
-        f"later on a faster one, where this notebook's eight epochs take {there:.0f} s",
+        "At each of these times this notebook's curve lies above its peers, if it is drawn on from "
+        f"where it ends, at {last['seconds'].mean():.0f} s; Deotte's network comes level with the "
+        f"eight epochs, in {deotte['seconds'] / MEAN['seconds']:.0f} times their time.",
         f"`best`, the vote, reads {percent(best['accuracy'], 3)} "
         f"({count(vote, 'vote')}, standard deviation {100 * vote['accuracy'].std():.2f} points) "
         f"after {best['seconds']:.0f} s",
@@ -186,9 +185,8 @@ def test_peers():
     assert early["accuracy"] > max(row["accuracy"] for row in (OTHER, lenet5, torch))
     means = PEERS.groupby(["variant", "epochs"])[["seconds", "accuracy"]].mean()
     mine = means.loc["this notebook"].sort_values("seconds")
-    assert round(mine["seconds"].max()) == 130
-    assert there < OURS["seconds"].min()
-    assert min(mine["accuracy"][-2:]) < deotte["accuracy"] < max(mine["accuracy"][-2:])
+    assert abs(deotte["accuracy"] - MEAN["accuracy"]) < 0.0002
+    assert best["seconds"] < OTHER["seconds"]
     for _, (seconds, accuracy) in means.drop(["this notebook", "best"], level=0).iterrows():
         assert accuracy < mine[mine["seconds"] <= seconds]["accuracy"].max(), "a peer lies above"
     for row in readme_tables.record("tried.json")["tried"]:
@@ -318,7 +316,7 @@ def test_readme_lines_read_a_digit(notebook):
     model = notebook.build_cnn()
     features = model.get_layer("features").output
     network = notebook.keras.Model(model.inputs, [features, model.outputs[0]])
-    neighbors = notebook.NearestNeighbors(n_neighbors=10, metric="cosine").fit(np.eye(96))
+    neighbors = notebook.NearestNeighbors(n_neighbors=5, metric="cosine").fit(np.eye(96))
     space = dict(vars(notebook), reader=notebook.Reader(network, neighbors, max_distance=0))
     picture = cells.ROOT / "examples" / "digit-5-ballpoint-08.jpg"
     lines = lines.replace('"photo.jpg"', repr(str(picture)))

@@ -15,7 +15,7 @@ import load  # noqa: E402
 def test_memory_of_predict_digits_is_flat(notebook):
     model = notebook.build_cnn()
     outputs = [model.get_layer("features").output, model.outputs[0]]
-    neighbors = notebook.NearestNeighbors(n_neighbors=10, metric="cosine")
+    neighbors = notebook.NearestNeighbors(n_neighbors=5, metric="cosine")
     neighbors.fit(np.random.default_rng(0).random((5000, 96)))
     reader = notebook.Reader(notebook.keras.Model(model.inputs, outputs), neighbors)
     space = {**vars(notebook), "reader": reader, "x_test": np.zeros((1, 28, 28), np.uint8)}

@@ -117,7 +117,7 @@ def untrained(notebook):
     outputs = [model.get_layer("features").output, model.outputs[0]]
     network = notebook.keras.Model(model.inputs, outputs)
     features = np.random.default_rng(0).random((20, 96))
-    neighbors = notebook.NearestNeighbors(n_neighbors=10, metric="cosine").fit(features)
+    neighbors = notebook.NearestNeighbors(n_neighbors=5, metric="cosine").fit(features)
     return notebook.Reader(network, neighbors)
 
 
