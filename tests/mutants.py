@@ -184,7 +184,7 @@ FAST = [  # name, old text, new text, tests
     ("recorded with other parameters", '"BATCH_SIZE": 128, "EPOCHS": 8}',
      '"BATCH_SIZE": 128, "EPOCHS": 7}', f"{DOCUMENT} -k recorded_values"),
     # the document
-    ("stale number in the text", "reads **99.60 %", "reads **99.69 %", f"{CLAIMS} -k opening"),
+    ("stale number in the text", "reads **99.", "reads **98.", f"{CLAIMS} -k opening"),
     ("broken link in the contents", "(#7.-Model-evaluation)", "(#7-Model-evaluation)",
      f"{DOCUMENT} -k links"),
     ("section renamed", "## 7. Model evaluation", "## 7. Evaluation", f"{DOCUMENT} -k sections"),
