@@ -22,26 +22,37 @@ VARIES = "model.fit(\n    training_data"  # prints times
 
 
 @pytest.fixture(scope="module")
-def file_alone(tmp_path_factory):
-    """The notebook after a run in an empty folder, without the packages in `MISSING`."""
+def runs(tmp_path_factory):
+    """The notebook after two runs: the file alone, and beside the project's folders.
+
+    One is in an empty folder, without the packages in `MISSING`; the other, at the same time, is
+    `jupyter nbconvert --execute`.
+    """
     notebook = cells.with_parameters(cells.read(), **PARAMETERS)
+    folder = cells.workplace(tmp_path_factory.mktemp("project"))
+    nbformat.write(notebook, folder / cells.PATH.name)
+    command = [sys.executable, "-m", "jupyter", "nbconvert", "--execute", "--to=notebook"]
+    process = subprocess.Popen([*command, "--inplace", cells.PATH.name], cwd=folder)
     blocked = tmp_path_factory.mktemp("blocked")
     hide = f"import sys\nsys.modules.update(dict.fromkeys({MISSING}))\n"
     (blocked / "sitecustomize.py").write_text(hide)
     place = {"metadata": {"path": str(tmp_path_factory.mktemp("empty"))}}
-    with cells.environment(PYTHONPATH=blocked):
-        NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
-    return notebook
+    try:
+        with cells.environment(PYTHONPATH=blocked):
+            NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
+    finally:
+        assert process.wait() == 0
+    return notebook, nbformat.read(folder / cells.PATH.name, as_version=4)
 
 
 @pytest.fixture(scope="module")
-def in_project(tmp_path_factory):
-    """The notebook after `jupyter nbconvert --execute` beside the project's folders."""
-    folder = cells.workplace(tmp_path_factory.mktemp("project"))
-    nbformat.write(cells.with_parameters(cells.read(), **PARAMETERS), folder / cells.PATH.name)
-    command = [sys.executable, "-m", "jupyter", "nbconvert", "--execute", "--to=notebook"]
-    subprocess.run([*command, "--inplace", cells.PATH.name], cwd=folder, check=True)
-    return nbformat.read(folder / cells.PATH.name, as_version=4)
+def file_alone(runs):
+    return runs[0]
+
+
+@pytest.fixture(scope="module")
+def in_project(runs):
+    return runs[1]
 
 
 def printed(cell, stream="stdout"):
