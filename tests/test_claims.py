@@ -175,9 +175,10 @@ def test_peers():
         f"PyTorch's examples {percent(torch['accuracy'])} after 14, {torch['seconds']:.0f} s, and "
         f"Deotte's network {percent(deotte['accuracy'])} after 30, {deotte['seconds']:.0f} s "
         "(these two: one seed each).",
-        "At each of these times this notebook's curve lies above its peers, if it is drawn on from "
-        f"where it ends, at {last['seconds'].mean():.0f} s; Deotte's network comes level with the "
-        f"eight epochs, in {deotte['seconds'] / MEAN['seconds']:.0f} times their time.",
+        "This notebook's curve lies above every peer's mark at its times, and its end, at "
+        f"{last['seconds'].mean():.0f} s, above those that stand later; Deotte's network comes "
+        f"level with its eight epochs, after {deotte['seconds'] / MEAN['seconds']:.0f} times their "
+        "time.",
         f"`best`, the vote, reads {percent(best['accuracy'], 3)} "
         f"({count(vote, 'vote')}, standard deviation {100 * vote['accuracy'].std():.2f} points) "
         f"after {best['seconds']:.0f} s",
