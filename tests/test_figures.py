@@ -101,8 +101,8 @@ def test_precision_and_recall_are_what_they_are_called(space):
         name, precision, recall, _, support = map(float, line.split())
         hits = np.sum((true == digit) & (predicted == digit))
         assert (name, support) == (digit, np.sum(true == digit))
-        assert precision == pytest.approx(hits / np.sum(predicted == digit), abs=1e-4)
-        assert recall == pytest.approx(hits / np.sum(true == digit), abs=1e-4)
+        assert precision == pytest.approx(hits / np.sum(predicted == digit), abs=6e-5)
+        assert recall == pytest.approx(hits / np.sum(true == digit), abs=6e-5)
 
 
 def test_edge_kernel_answers_with_the_brightness_step(figure):
