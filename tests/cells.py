@@ -48,12 +48,12 @@ def run_cell(index, cell, namespace):
 
 
 def load_definitions():
-    """Return a module made of the notebook's import cells and its `definitions` cells."""
+    """Return a module made of the notebook's imports, settings and `definitions` cells."""
     matplotlib.use("agg")
     module = types.ModuleType("digitclassification")
     with redirect_stdout(io.StringIO()):
         for index, cell in code_cells():
-            if {"imports", "definitions"} & set(tags(cell)):
+            if {"imports", "parameters", "definitions"} & set(tags(cell)):
                 run_cell(index, cell, vars(module))
     return module
 
@@ -72,11 +72,12 @@ def nobody():
     return types.SimpleNamespace(kernel=types.SimpleNamespace(get_parent=lambda channel: parent))
 
 
-def run(until=None, **parameters):
+def run(until=None, twice=None, **parameters):
     """Run the notebook's code cells in order, up to the cell that holds the text `until`.
 
     `parameters` are set after the cell of that name. Returns the cells' namespace and the
-    figures that were shown. Output is dropped.
+    figures that were shown. Output is dropped. With a function `twice`, each cell is run two
+    times, and the function gets the namespace after each.
     """
     import matplotlib.pyplot as plt
 
@@ -89,9 +90,12 @@ def run(until=None, **parameters):
             for index, cell in code_cells():
                 if until and until in cell.source:
                     break
-                run_cell(index, cell, namespace)
-                if "parameters" in tags(cell):
-                    namespace.update(parameters)
+                for _ in range(2 if twice else 1):
+                    run_cell(index, cell, namespace)
+                    if "parameters" in tags(cell):
+                        namespace.update(parameters)
+                    if twice:
+                        twice(namespace)
     finally:
         plt.show = show
     return namespace, figures

@@ -42,21 +42,35 @@ def look_up(picture, images):
 
 
 def test_samples_stand_under_their_labels(space, figure):
-    shown = pictures(figure("The first 24 training digits"))
+    shown = pictures(figure("The first 24 training images and their labels"))
     assert len(shown) == 24
     for title, _, picture in shown:
-        assert title == str(space["y_train_full"][look_up(picture, space["x_train_full"])])
+        assert title == str(space["train_labels"][look_up(picture, space["train_images"])])
+
+
+def written(axis):
+    """Return the numbers that are written into the squares of `axis`, as an array."""
+    numbers = np.full(axis.images[0].get_array().shape, np.nan)
+    for text in axis.texts:
+        column, row = (round(value) for value in text.get_position())
+        numbers[row, column] = float(text.get_text())
+    return numbers
+
+
+def test_one_image_is_written_in_its_numbers(space, figure):
+    (axis,) = figure(f"One image in numbers: a {space['train_labels'][0]}").axes
+    np.testing.assert_array_equal(written(axis), space["train_images"][0])
 
 
 def test_augmented_digits_are_variations_of_the_original(space, figure):
     def coarse(picture):
         return picture.reshape(7, 4, 7, 4).mean(axis=(1, 3)).ravel()
 
-    shown = pictures(figure("Three training digits and how training may see them"))
+    shown = pictures(figure("Three images and variations of them"))
     assert [title == "original" for title, _, _ in shown] == [i == 0 for i in range(21)]
     for row in range(3):
         original = shown[7 * row][2]
-        look_up(original, space["x_train_full"])
+        look_up(original, space["train_images"])
         for _, _, picture in shown[7 * row + 1 : 7 * row + 7]:
             assert np.abs(picture - original).max() > 0.1
             assert np.corrcoef(coarse(original), coarse(picture))[0, 1] > 0.3
@@ -71,32 +85,41 @@ def curves(axis):
 def test_learning_curves_are_named_rightly_and_the_best_epoch_is_marked(notebook):
     history = {"loss": [3, 2, 1], "val_loss": [3, 1, 2], "accuracy": [0.1, 0.2, 0.3]}
     history["val_accuracy"] = [0.5, 0.8, 0.9]
-    for axis, metric in zip(notebook.plot_history(history).axes, ("loss", "accuracy")):
+    for axis, metric in zip(notebook.plot_history(history, "").axes, ("loss", "accuracy")):
         lines, validation = curves(axis), history[f"val_{metric}"]
         assert lines["training"] == ([1, 2, 3], history[metric])
         assert lines["validation"] == ([1, 2, 3], validation)
         assert lines["best"] == ([2], [validation[1]])
 
 
-def test_learning_curves_are_those_of_the_training(space, figure):
-    validation = curves(figure("Accuracy").axes[1])["validation"][1]
-    assert validation == space["model"].history.history["val_accuracy"]
+def test_learning_curves_are_those_of_the_trainings(space, figure):
+    for name, title in (
+        ("model", "Training of the network"),
+        ("overfitted", "The baseline on 1,000 images: learned by heart"),
+    ):
+        for axis in figure(title).axes:
+            validation = curves(axis)["validation"][1]
+            assert validation == space[name].history.history[f"val_{axis.get_title()}"]
+    losses = space["overfitted"].history.history["val_loss"]
+    assert losses[-1] > 1.1 * min(losses), "nothing is overfitted"
+
+
+def test_learning_rate_is_drawn_as_it_is(space, figure):
+    (line,) = figure("Learning rate").axes[0].lines
+    rates = [float(space["learning_rate"](step)) for step in line.get_xdata()]
+    np.testing.assert_allclose(line.get_ydata(), rates)
 
 
 def test_confusion_matrix_counts_true_digits_in_rows(space, figure):
     axis = figure("Confusion matrix").axes[0]
-    written = np.zeros((10, 10), int)
-    for text in axis.texts:
-        column, row = (round(value) for value in text.get_position())
-        written[row, column] = int(text.get_text())
     expected = np.zeros((10, 10), int)
-    np.add.at(expected, (space["y_test"], space["predicted"]), 1)
-    np.testing.assert_array_equal(written, expected)
+    np.add.at(expected, (space["test_labels"], space["predicted"]), 1)
+    np.testing.assert_array_equal(written(axis), expected)
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("predicted digit", "true digit")
 
 
 def test_precision_and_recall_are_what_they_are_called(space):
-    true, predicted = space["y_test"], space["predicted"]
+    true, predicted = space["test_labels"], space["predicted"]
     for digit, line in enumerate(space["report"].splitlines()[2:12]):
         name, precision, recall, _, support = map(float, line.split())
         hits = np.sum((true == digit) & (predicted == digit))
@@ -105,26 +128,38 @@ def test_precision_and_recall_are_what_they_are_called(space):
         assert recall == pytest.approx(hits / np.sum(true == digit), abs=6e-5)
 
 
-def test_edge_kernel_answers_with_the_brightness_step(figure):
-    digit, kernel, answer = (picture for _, _, picture in pictures(figure("answer")))
-    for row, column in np.argwhere(np.abs(answer) > 0.9 * np.abs(answer).max()):
-        patch = np.pad(digit, 1)[row : row + 3, column : column + 3]
-        assert answer[row, column] == pytest.approx((patch * kernel).sum(), abs=1e-5)
+def test_convolution_is_shown_with_its_numbers(space, figure):
+    fig = figure("all answers")
+    shown = {title: picture for title, _, picture in pictures(fig)}
+    assert look_up(shown["digit"], space["train_images"]) == 0
+    answers, kernel = shown["all answers"], shown["kernel"]
+    for row, column in np.ndindex(answers.shape):
+        part = shown["digit"][row : row + 3, column : column + 3]
+        assert answers[row, column] == pytest.approx((part * kernel).sum(), abs=1e-5)
+    axes = {axis.get_title(): axis for axis in fig.axes}
+    np.testing.assert_array_equal(written(axes["kernel"]), kernel)
+    column, row = np.round(np.add(axes["digit"].patches[0].get_xy(), 0.5)).astype(int)
+    part = shown["digit"][row : row + 3, column : column + 3]
+    np.testing.assert_allclose(written(axes["its part"]), part, atol=0.051)
+    assert answers[row, column] == answers.max()
 
 
-def test_filters_are_those_of_the_first_layer(space, figure):
-    shown = pictures(figure("The filters of the first layer"))
-    kernels = space["model"].get_layer("conv_1").get_weights()[0]
-    assert len(shown) == kernels.shape[-1]
-    for title, _, picture in shown:
-        np.testing.assert_array_equal(picture, kernels[:, :, 0, int(title)])
+def test_filters_are_those_of_the_first_layer_with_their_answers(space, figure):
+    shown = pictures(figure("Four kernels of the first layer and their answers"))
+    kernels, digit = space["model"].get_weights()[0], space["digit"][0, ..., 0]
+    assert len(shown) == 8
+    for (title, _, kernel), (_, _, answers) in zip(shown[:4], shown[4:]):
+        np.testing.assert_array_equal(kernel, kernels[:, :, 0, int(title.split()[1])])
+        for row, column in ((12, 12), (9, 15)):
+            part = digit[row : row + 5, column : column + 5]
+            assert answers[row, column] == pytest.approx((part * kernel).sum(), abs=1e-4)
 
 
-def test_feature_maps_come_from_their_layers(space, notebook, figure):
-    fig, model = figure("One digit after each block"), space["model"]
-    image = notebook.preprocess_images(space["x_test"][:1])
+def test_maps_come_from_their_blocks_and_the_answer_from_the_network(space, notebook, figure):
+    fig = figure("The first test image after each block, and the answer")
+    model, image = space["model"], space["x_test"][:1]
     texts = [text for axis in fig.axes for text in axis.texts]
-    assert len(texts) == 4
+    assert len(texts) == 3
     for text in texts:
         layer = model.get_layer(text.get_text().split("\n")[0])
         output = notebook.keras.Model(model.inputs, layer.output).predict(image, verbose=0)[0]
@@ -134,16 +169,23 @@ def test_feature_maps_come_from_their_layers(space, notebook, figure):
         for axis in row:
             picture = np.asarray(axis.images[0].get_array())
             assert np.abs(output - picture[..., None]).max(axis=(0, 1)).min() < 1e-5
+    heights = [bar.get_height() for axis in fig.axes for bar in axis.patches]
+    np.testing.assert_allclose(heights, model.predict(image, verbose=0)[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("title", ["Prediction and its probability", "The most confident errors"])
+PREDICTIONS, ERRORS = (
+    f"{title} (blue right, orange wrong)"
+    for title in ("Predictions and their probabilities", "The most confident errors")
+)
+
+
+@pytest.mark.parametrize("title", [PREDICTIONS, ERRORS])
 def test_predictions_belong_to_the_pictures(space, figure, notebook, title):
     """The model is asked once more about each picture; its answer is the title."""
     shown = pictures(figure(title))
-    indices = [look_up(picture, space["x_test"]) for _, _, picture in shown]
-    images = notebook.preprocess_images(space["x_test"][indices])
-    given = space["model"].predict(images, verbose=0)
-    for (text, color, _), true, row in zip(shown, space["y_test"][indices], given):
+    indices = [look_up(picture, space["test_images"]) for _, _, picture in shown]
+    given = space["model"].predict(space["x_test"][indices], verbose=0)
+    for (text, color, _), true, row in zip(shown, space["test_labels"][indices], given):
         answer = f"{row.argmax()}: {100 * row.max():.0f} %"
         right = row.argmax() == true
         assert text == (answer if right else f"{answer}\ntrue: {true}")
@@ -151,9 +193,9 @@ def test_predictions_belong_to_the_pictures(space, figure, notebook, title):
 
 
 def test_errors_are_the_most_confident_ones(space, figure):
-    shown = pictures(figure("The most confident errors"))
-    indices = [look_up(picture, space["x_test"]) for _, _, picture in shown]
-    probabilities, true = space["probabilities"], space["y_test"]
+    shown = pictures(figure(ERRORS))
+    indices = [look_up(picture, space["test_images"]) for _, _, picture in shown]
+    probabilities, true = space["probabilities"], space["test_labels"]
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != true)
     confidence = probabilities.max(axis=1)
     assert set(indices) <= set(wrong.tolist())
@@ -163,7 +205,7 @@ def test_errors_are_the_most_confident_ones(space, figure):
 def test_every_axis_with_a_frame_has_labels(sample_run):
     for fig in sample_run[1]:
         for axis in fig.axes:
-            if axis.axison and axis.get_label() != "<colorbar>":
+            if axis.axison and axis.get_label() != "<colorbar>" and len(axis.get_xticks()):
                 inner = axis.get_subplotspec().colspan.start > 0  # its row's first has the label
                 assert axis.get_title() or fig.get_suptitle(), "a panel has no title"
                 assert axis.get_xlabel(), f"{axis.get_title()} has no x label"

@@ -304,7 +304,7 @@ def test_rows_that_slant_are_read_along_their_slope(notebook):
 
 def test_probabilities_are_calibrated(notebook, sample_run):
     space, _ = sample_run
-    images = notebook.preprocess_images(space["x_test"][:40])
+    images = space["x_test"][:40]
     plain = space["model"].predict(images, verbose=0)
     reader = notebook.Reader(space["network"], space["neighbors"], temperature=3)
     _, shares = notebook.predict_digits(images, reader)
@@ -317,9 +317,9 @@ def test_both_thresholds_count(notebook, sample_run):
     """Unsure is a low probability, or a fifth nearest training digit that is far away."""
     space, _ = sample_run
     reader = space["reader"]
-    images = notebook.preprocess_images(space["x_test"])
+    images = space["x_test"]
     labels, shares = notebook.predict_digits(images, reader)
-    train = space["network"].predict(notebook.preprocess_images(space["x_train"]), verbose=0)[0]
+    train = space["network"].predict(space["x_train"], verbose=0)[0]
     features = space["network"].predict(images, verbose=0)[0]
     train, features = (f / np.linalg.norm(f, axis=1, keepdims=True) for f in (train, features))
     strange = 1 - np.sort(features @ train.T, axis=1)[:, -5] > reader.max_distance

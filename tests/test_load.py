@@ -18,7 +18,7 @@ def test_memory_of_predict_digits_is_flat(notebook):
     neighbors = notebook.NearestNeighbors(n_neighbors=5, metric="cosine")
     neighbors.fit(np.random.default_rng(0).random((5000, 96)))
     reader = notebook.Reader(notebook.keras.Model(model.inputs, outputs), neighbors)
-    space = {**vars(notebook), "reader": reader, "x_test": np.zeros((1, 28, 28), np.uint8)}
+    space = {**vars(notebook), "reader": reader, "x_test": np.zeros((1, 28, 28, 1), np.float32)}
     load.read_images(space, 1000, 1)
     few, many = (load.read_images(space, count, 1)[1] for count in (1000, 50_000))
     result = 50_000 * 2 * 11 * 8  # labels and probabilities, in parts and joined

@@ -16,7 +16,6 @@ settings.register_profile(
 settings.load_profile("notebook")
 few = settings(max_examples=10)  # where each example runs TensorFlow
 
-DIGITS = hnp.arrays(np.uint8, st.tuples(st.integers(0, 5), st.just(28), st.just(28)))
 ANY_ARRAY = hnp.arrays(
     st.sampled_from([np.uint8, np.int16, np.float32, np.bool_]),
     hnp.array_shapes(min_dims=1, max_dims=4, max_side=30),
@@ -33,58 +32,6 @@ def answers(draw):
     shares = draw(hnp.arrays(np.float64, (count, 10), elements=st.floats(0.01, 1)))
     labels = draw(hnp.arrays(np.int64, count, elements=st.integers(0, 9)))
     return shares / shares.sum(axis=1, keepdims=True), labels
-
-
-# --- data, preprocessing, pipelines ------------------------------------------------------------
-
-
-@given(body=st.binary(max_size=300))
-def test_any_bytes_are_no_data_in_one_sentence(notebook, tmp_path, body):
-    (tmp_path / "mnist.npz").write_bytes(body)
-    with pytest.raises(notebook.MNISTError, match=r"is no .npz file .*; fetch it again\.$"):
-        notebook.read_npz(tmp_path / "mnist.npz")
-
-
-@given(images=DIGITS)
-def test_preprocess_keeps_every_grey_value(notebook, images):
-    result = notebook.preprocess_images(images).numpy()
-    assert (result.shape, result.dtype) == ((*images.shape, 1), np.float32)
-    assert not images.size or 0 <= result.min() <= result.max() <= 1
-    np.testing.assert_array_equal(np.rint(result[..., 0] * 255).astype(np.uint8), images)
-
-
-@few
-@given(images=DIGITS.filter(len), seed=st.tuples(SEEDS, SEEDS))
-def test_distorted_digits_stay_images(notebook, images, seed):
-    images = notebook.preprocess_images(images).numpy()
-    result = notebook.random_affine(images, seed).numpy()
-    assert (result.shape, result.dtype) == (images.shape, np.float32)
-    assert result.min() >= -1e-5 and result.max() <= images.max() + 1e-5
-
-
-@few
-@given(count=st.integers(1, 60), batch_size=st.integers(1, 70), seed=SEEDS)
-def test_an_epoch_holds_each_digit_at_most_once_with_its_label(notebook, count, batch_size, seed):
-    images = np.zeros((count, 28, 28), np.uint8)
-    images[:, 0, 0] = np.arange(count)
-    data = images, np.arange(count) % 10, batch_size, seed
-    data = notebook.make_training_dataset(*data, augment="none")
-    size, order = min(batch_size, count), []
-    for x, y in data.as_numpy_iterator():
-        numbers = np.rint(255 * x[:, 0, 0, 0])
-        assert len(x) == len(y) == size
-        np.testing.assert_array_equal(y.argmax(axis=1), numbers % 10)
-        order += numbers.tolist()
-    assert len(set(order)) == len(order) == count // size * size == int(data.cardinality()) * size
-
-
-@pytest.mark.parametrize("steps", [2, 3, 9, 100, 3000])
-def test_learning_rate_stays_below_its_peak_and_ends_at_zero(notebook, steps):
-    model = notebook.keras.Sequential([notebook.keras.Input((1,)), notebook.keras.layers.Dense(1)])
-    rate = notebook.compile_model(model, steps, 0.01)
-    rates = [float(rate(step)) for step in (0, steps // 4, steps // 2, steps)]
-    assert 0 <= min(rates) <= max(rates) <= 0.01 * (1 + 1e-6)
-    assert rates[-1] == pytest.approx(0, abs=1e-8)
 
 
 # --- answers -----------------------------------------------------------------------------------
