@@ -84,7 +84,12 @@ def run(until=None, twice=None, **parameters):
     matplotlib.use("agg")
     namespace, figures = {"__name__": "__main__", "get_ipython": nobody}, []
     show = plt.show
-    plt.show = lambda: figures.extend(map(plt.figure, plt.get_fignums()[len(figures) :]))
+
+    def keep():
+        figures.extend(map(plt.figure, plt.get_fignums()))
+        plt.close("all")
+
+    plt.show = keep
     try:
         with redirect_stdout(io.StringIO()):
             for index, cell in code_cells():

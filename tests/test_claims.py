@@ -44,7 +44,7 @@ def test_readme_is_made_from_the_records():
 
 def test_readme_tables_leave_nothing_out():
     source = readme_tables.cell_with("\nEPOCHS = ").source
-    assert readme_tables.parameters().count("\n") == 1 + len(source.splitlines())
+    assert readme_tables.settings().count("\n") == 1 + len(source.splitlines())
     assert readme_tables.pictures().count("\n") == 1 + 4
 
 

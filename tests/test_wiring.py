@@ -199,7 +199,7 @@ def test_after_an_interruption_the_next_cells_use_what_was_learned(space, capsys
     assert "Interrupted" in capsys.readouterr().out
     after = run_cells(before, "history = model.history.history", "= model.evaluate(x_test")
     assert len(after["history"]["val_loss"]) == 2
-    assert np.abs(after["model"].get_weights()[0] - first).max() > 0.01
+    assert np.abs(after["model"].get_weights()[0] - first).max() > 0.001
     assert 0 <= after["test_accuracy"] < 0.5, "not that of the interrupted training"
     again = run_cells(before, FIT)
     assert "goes on" in capsys.readouterr().out
