@@ -156,7 +156,7 @@ def test_filters_are_those_of_the_first_layer_with_their_answers(space, figure):
 
 
 def test_maps_come_from_their_blocks_and_the_answer_from_the_network(space, notebook, figure):
-    fig = figure("The first test image after each block, and the answer")
+    fig = figure("The first test image after three blocks, and the answer")
     model, image = space["model"], space["x_test"][:1]
     texts = [text for axis in fig.axes for text in axis.texts]
     assert len(texts) == 3
@@ -173,10 +173,8 @@ def test_maps_come_from_their_blocks_and_the_answer_from_the_network(space, note
     np.testing.assert_allclose(heights, model.predict(image, verbose=0)[0], atol=1e-5)
 
 
-PREDICTIONS, ERRORS = (
-    f"{title} (blue right, orange wrong)"
-    for title in ("Predictions and their probabilities", "The most confident errors")
-)
+PREDICTIONS = "Predictions and their probabilities (blue right, orange wrong)"
+ERRORS = "The most confident errors (orange: all wrong)"
 
 
 @pytest.mark.parametrize("title", [PREDICTIONS, ERRORS])
