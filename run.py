@@ -3,7 +3,6 @@
 python run.py                  execute the notebook; results in build/
 python run.py -p EPOCHS 3      ... with another value in its parameters cell
 python run.py --update         ... and make the results the committed notebook
-python run.py --full           run section 11 on all data (75 minutes); results in benchmarks/
 python run.py test [OPTIONS]   run every test; OPTIONS go to pytest
 python run.py test --quick     ... only those that train nothing
 python run.py test --newest    ... on the newest versions that requirements.in allows
@@ -24,7 +23,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 NOTEBOOK = ROOT / "Digitclassification.ipynb"
 BUILD = ROOT / "build"
-RECORDS = "extensions.jsonl"  # in build/ while it grows, in benchmarks/ when it is complete
 QUICK = [f"tests/test_{name}.py" for name in ("document", "functions", "claims", "project")]
 
 
@@ -129,25 +127,19 @@ def without_traces(path: Path) -> str:
     return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
-def execute_notebook(
-    python: str, parameters: list, update: bool = False, full: bool = False
-) -> int:
+def execute_notebook(python: str, parameters: list, update: bool = False) -> int:
     """Execute the notebook into `build/` (.ipynb and .html); `update` also replaces the original.
 
     When a cell fails, what was done until then stays in `build/`. What replaces the original must
-    come from the full MNIST: its outputs are the ones that later runs are compared with. `full`
-    gives section 11 its full budget; a run that was cut off goes on from the records in `build/`.
+    come from the full MNIST: its outputs are the ones that later runs are compared with.
     """
-    print(
-        f"Executing {NOTEBOOK.name} ({'an hour or more' if full else 'a few minutes'}) ...",
-        flush=True,
-    )
+    print(f"Executing {NOTEBOOK.name} (five to fifteen minutes) ...", flush=True)
     executed, page = BUILD / NOTEBOOK.name, BUILD / f"{NOTEBOOK.stem}.html"
     BUILD.mkdir(exist_ok=True)
     executed.unlink(missing_ok=True)
     page.unlink(missing_ok=True)
     environment = dict(os.environ)
-    if (update or full) and environment.get("MNIST_DATA", "auto") == "auto":
+    if update and environment.get("MNIST_DATA", "auto") == "auto":
         environment["MNIST_DATA"] = "full"
     command = [python, "-m", "papermill", "-k", "python3", "--log-level=WARNING", "--stdout-file=-"]
     for name, value in parameters:
@@ -161,9 +153,6 @@ def execute_notebook(
     if code := subprocess.run(convert, cwd=ROOT).returncode:
         return code
     written = [executed, page]
-    if full:
-        os.replace(BUILD / RECORDS, ROOT / "benchmarks" / RECORDS)
-        written.append(ROOT / "benchmarks" / RECORDS)
     if update:
         copy = NOTEBOOK.with_suffix(".new")
         copy.write_text(without_traces(executed), encoding="utf-8", newline="\n")
@@ -193,7 +182,6 @@ def main(arguments: list | None = None) -> int:
         help="set NAME of the parameters cell to VALUE; may be repeated",
     )
     parser.add_argument("--update", action="store_true", help="replace the committed notebook")
-    parser.add_argument("--full", action="store_true", help="section 11 on all data (75 minutes)")
     commands = parser.add_subparsers(dest="what", title="command")
     test = commands.add_parser(
         "test", prog="run.py test", help="run the tests; see test --help", allow_abbrev=False
@@ -208,19 +196,16 @@ def main(arguments: list | None = None) -> int:
 
     if rest:
         parser.error(f"unknown: {' '.join(rest)}")
-    if options.update and options.full:
-        parser.error("--update and --full exclude each other: run one, then the other")
-    if options.update or options.full:
+    if options.update:
         if options.parameters:
             parser.error("what is committed comes from the notebook's own parameters: leave out -p")
         if os.environ.get("MNIST_DATA") == "sample":
             parser.error("what is committed comes from the full MNIST, but MNIST_DATA is sample")
-    parameters = [*options.parameters, *([["BUDGET", "full"]] if options.full else [])]
     names = parameter_names()
-    for name, _ in parameters:
+    for name, _ in options.parameters:
         if name not in names:
             parser.error(f"the parameters cell has no {name}; it has {', '.join(names)}")
-    return execute_notebook(prepare_environment(), parameters, options.update, options.full)
+    return execute_notebook(prepare_environment(), options.parameters, options.update)
 
 
 if __name__ == "__main__":

@@ -1,77 +1,86 @@
 """Read a folder of labelled pictures with the notebook's reader; print a table by kind.
 
-    .venv/bin/python benchmarks/read_pictures.py FOLDER [--changed KIND]
+    .venv/bin/python benchmarks/read_pictures.py FOLDER [--model FILE.keras] [--write]
 
 FOLDER/labels.csv has the columns path, label and kind. A label is a digit, -1 for what is no digit,
-or, for a page, its digits by rows ("314/592"). With --changed, the digits of one kind are read
-after each change of tests/changes.py. Trains the notebook's network first, which needs the full
-MNIST (see the README).
+or, for a page, its digits by rows ("314/592"). Without --model the notebook's network is trained
+first; both need the full MNIST (see the README). --write records the table in pictures.json.
 """
 
 import argparse
+import json
+import os
+import platform
 import sys
+import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+RESULTS = Path(__file__).with_name("pictures.json")
+NEEDED = "= load_mnist(DATA)", "= train_test_split(", "reader = Reader("  # cells of the notebook
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import cells  # noqa: E402
-import changes  # noqa: E402
 
 
-def read_digits(nb, reader, pictures, labels):
-    """Return the number of pictures and the shares in % that the notebook prints, too."""
-    digits = []
-    for picture in pictures:
-        try:
-            digits.append(nb["prepare_digit"](picture))
-        except nb["DigitImageError"] as error:
-            print(f"{picture if isinstance(picture, Path) else ''}: {error}")
-            digits.append(np.zeros((28, 28, 1), np.float32))  # is refused
-    answers, shares = nb["predict_digits"](digits, reader)
-    unsure = answers == nb["NOT_SURE"]
-    return {
-        "n": len(labels),
-        "best guess right": 100 * np.mean(shares.argmax(axis=1) == labels),
-        "not sure": 100 * np.mean(unsure),
-        "answered wrongly": 100 * np.mean(~unsure & (answers != labels)),
-    }
+def make_space(file):
+    """Return the notebook's namespace with its reader; `file` holds a trained model, or is None."""
+    if file is None:
+        return cells.run(until="photographs = [", DATA=cells.DATA)[0]
+    space = {"model": None}
+    for index, cell in cells.code_cells():
+        if "reader = Reader(" in cell.source:
+            space["model"] = space["keras"].models.load_model(file)
+        if {"imports", "parameters", "definitions"} & set(cells.tags(cell)) or any(
+            text in cell.source for text in NEEDED
+        ):
+            cells.run_cell(index, cell, space)
+        if "parameters" in cells.tags(cell):
+            space["DATA"] = cells.DATA
+    return space
 
 
-def read_pages(nb, reader, paths, labels):
-    """Return the number of pages and of those whose best guesses are right, digit by digit."""
-    exact = []
-    for path, label in zip(paths, labels):
-        _, digits = nb["find_digits"](path)
-        shares = nb["predict_digits"](digits, reader)[1]
-        guesses = "".join(map(str, shares.argmax(axis=1)))
-        exact.append(guesses == label.replace("/", ""))
-        print(f"{path}: {guesses}{'' if exact[-1] else ', should be ' + label}")
-    return {"n": len(paths), "pages read exactly": np.sum(exact)}
+def common(one, two):
+    """Return the length of the longest sequence of characters that both texts hold in order."""
+    lengths = [0] * (len(two) + 1)
+    for a in one:
+        before = 0
+        for i, b in enumerate(two, 1):
+            longer = before + 1 if a == b else max(lengths[i], lengths[i - 1])
+            before, lengths[i] = lengths[i], longer
+    return lengths[-1]
 
 
-def table(nb, reader, folder):
-    """Return the table by kind for the pictures in `folder`, a DataFrame."""
-    listed = pd.read_csv(folder / "labels.csv", dtype=str)
-    rows = {}
-    for kind, group in listed.groupby("kind", sort=False):
-        paths = [folder / path for path in group["path"]]
-        pages = group["label"].str.len().max() > 2
-        labels = list(group["label"]) if pages else group["label"].astype(int).to_numpy()
-        rows[kind] = (read_pages if pages else read_digits)(nb, reader, paths, labels)
-    return pd.DataFrame(rows).T.round(1)
+def read_picture(nb, path, label):
+    """Return a dict of what came out for one picture; `label` as in labels.csv."""
+    started = time.perf_counter()
+    guesses, answer = "", nb["NOT_SURE"]
+    try:
+        page = len(label) > 2
+        digits = nb["find_digits"](path)[1] if page else [nb["prepare_digit"](path)]
+        answers, shares = nb["predict_digits"](digits, nb["reader"])
+        guesses, answer = "".join(map(str, shares.argmax(axis=1))), answers[0]
+    except nb["DigitImageError"] as error:
+        print(f"{path}: {error}")
+    row = {"n": 1, "ms": 1000 * (time.perf_counter() - started)}
+    if page:
+        text = label.replace("/", "")
+        right = {"digits": len(text), "digits right": common(guesses, text)}
+        return {**row, "exact": guesses == text, **right}
+    row |= {"right": guesses == label, "not sure": answer == nb["NOT_SURE"]}
+    return {**row, "wrong": not row["not sure"] and str(answer) != label}
 
 
-def table_of_changes(nb, reader, folder, kind):
-    """Return the table by change for the digits of `kind` in `folder`, a DataFrame."""
-    listed = pd.read_csv(folder / "labels.csv", dtype=str).query("kind == @kind")
-    pictures = [np.asarray(nb["open_image"](folder / p).convert("L")) for p in listed["path"]]
-    labels, rows = listed["label"].astype(int).to_numpy(), {}
-    for name in changes.CHANGES:
-        changed = [changes.change(picture, name) for picture in pictures]
-        rows[name] = read_digits(nb, reader, changed, labels)
-    return pd.DataFrame(rows).T.round(1)
+def table(nb, folder):
+    """Return a table by kind for the pictures in `folder`: counts, and the median time in ms."""
+    rows = []
+    for path, label, kind in pd.read_csv(folder / "labels.csv", dtype=str).itertuples(index=False):
+        whole = "all pages" if len(label) > 2 else "all digits" if label != "-1" else "no digit"
+        row = read_picture(nb, folder / path, label)
+        rows += [{"kind": f"{kind}, no digit" if label == "-1" else kind, **row}]
+        rows += [{"kind": whole, **row}]
+    groups = pd.DataFrame(rows).groupby("kind", sort=False)
+    return groups.sum(min_count=1).assign(ms=groups["ms"].median().round(1)).convert_dtypes()
 
 
 def main():
@@ -79,12 +88,16 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--changed", metavar="KIND")
+    parser.add_argument("--model", type=Path, metavar="FILE.keras")
+    parser.add_argument("--write", action="store_true", help=f"record the table in {RESULTS.name}")
     options = parser.parse_args()
-    space, _ = cells.run(until="EXAMPLES = Path", DATA=cells.DATA)
-    asked = vars(cells.load_definitions()), space["reader"], options.folder
-    rows = table_of_changes(*asked, options.changed) if options.changed else table(*asked)
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    rows = table(make_space(options.model), options.folder)
     print(rows.to_string(na_rep=""))
+    if options.write:
+        record = {kind: row.dropna().to_dict() for kind, row in rows.iterrows()}
+        machine = f"{os.cpu_count()} cores, {platform.machine()}"
+        RESULTS.write_text(json.dumps({"machine": machine, "kinds": record}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ DATA = "full" if DATA == "auto" else DATA  # where the benchmarks, which need al
 
 def workplace(folder):
     """Make `folder` hold what the notebook needs beside it, so that it writes nothing here."""
-    for name in ("examples", "benchmarks"):
-        shutil.copytree(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "benchmarks", folder / "benchmarks")
     shutil.copy(PATH, folder)
     return folder
 

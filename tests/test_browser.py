@@ -103,8 +103,7 @@ def page(lab):
         browser.close()
 
 
-SHEET = ".widget-hbox canvas"
-SEEN, ANSWER = ".widget-hbox img.widget-image", ".widget-hbox .widget-html-content"
+SHEET, SEEN, ANSWER = (f".digit-sheet {part}" for part in ("canvas", "img", "output"))
 BOW = [(140 - 58 * math.cos(t / 10), 105 - 55 * math.sin(t / 10)) for t in range(2, 38)]
 DRAWINGS = {  # digit: strokes, in pixels of the sheet
     "1": [[(150, 50), (135, 235)]],

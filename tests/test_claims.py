@@ -45,15 +45,14 @@ def test_readme_is_made_from_the_records():
 def test_readme_tables_leave_nothing_out():
     source = readme_tables.cell_with("\nEPOCHS = ").source
     assert readme_tables.settings().count("\n") == 1 + len(source.splitlines())
-    assert readme_tables.pictures().count("\n") == 1 + 4
+    assert readme_tables.pictures().count("\n") == 1 + 6
 
 
-def test_readme_pictures_are_small_and_the_notebooks_figures():
+def test_readme_pictures_are_small_and_that_of_errors_is_the_notebooks():
     links = re.findall(r"!\[[^]]+\]\((docs/[^)]+)\)", README)
     assert sum((cells.ROOT / link).stat().st_size for link in links) < 150_000
-    for name, text in readme_tables.PICTURES.items():
-        picture = np.asarray(Image.open(cells.ROOT / "docs" / name).convert("RGB"), float)
-        assert np.abs(picture - np.asarray(readme_tables.figure(text))).mean() < 2, name
+    picture = np.asarray(Image.open(cells.ROOT / "docs" / "errors.png").convert("RGB"), float)
+    assert np.abs(picture - np.asarray(readme_tables.misread().convert("RGB"))).mean() < 2
 
 
 def test_readme_is_short_and_starts_with_the_two_commands():
@@ -80,14 +79,18 @@ def test_readme_links_lead_somewhere():
         assert (cells.ROOT / target).exists(), target
 
 
-def test_readme_lines_read_a_digit(notebook):
+STROKE = np.uint8(200 * (np.abs(np.subtract.outer(np.arange(28), np.arange(28))) < 3))
+
+
+def test_readme_lines_read_a_digit(notebook, tmp_path):
     (lines,) = re.findall(r"```python\n(.+?)```", README, re.S)
     model = notebook.build_cnn()
     features = model.get_layer("features").output
     network = notebook.keras.Model(model.inputs, [features, model.outputs[0]])
     neighbors = notebook.NearestNeighbors(n_neighbors=5, metric="cosine").fit(np.eye(96))
     space = dict(vars(notebook), reader=notebook.Reader(network, neighbors, max_distance=0))
-    picture = cells.ROOT / "examples" / "digit-5-ballpoint-08.jpg"
-    lines = lines.replace('"photo.jpg"', repr(str(picture)))
+    photo = notebook.photograph(STROKE[None], np.random.default_rng(0))
+    (tmp_path / "photo.jpg").write_bytes(photo)
+    lines = lines.replace('"photo.jpg"', repr(str(tmp_path / "photo.jpg")))
     exec(lines, space)
     assert space["label"] == notebook.NOT_SURE

@@ -1,8 +1,7 @@
-"""Sections 11 and 12: their functions, the recorded runs, and a search that several share."""
+"""Sections 11 and 12: their functions, what their cells computed; and the peers."""
 
-import functools
-import subprocess
 import sys
+from pathlib import Path
 
 import cells
 import numpy as np
@@ -11,138 +10,29 @@ import pytest
 sys.path.insert(0, str(cells.ROOT / "benchmarks"))
 import peers  # noqa: E402
 
-EXPERIMENTS = ["hyperparameters", "augmentation", "architectures", "transfer"]
 
-
-@pytest.fixture(scope="module")
-def recorded(notebook):
-    return notebook.Runs(cells.ROOT / "benchmarks" / "extensions.jsonl")
-
-
-# --- the recorded runs -------------------------------------------------------------------------
-
-
-def test_recorded_runs_hold_what_is_shown_of_them(recorded):
-    assert list(dict.fromkeys(row["experiment"] for row in recorded.rows)) == EXPERIMENTS
-    for row in recorded.rows:
-        assert {"seed", "tensorflow"} <= set(row)
-        assert 0.5 < row["accuracy"] <= 1
-        assert all(row[name] > 0 for name in ("digits", "epochs", "parameters", "seconds", "loss"))
-
-
-@pytest.mark.parametrize(
-    "experiment, by, groups",
-    [
-        ("augmentation", ["digits", "variant"], 9),
-        ("architectures", ["variant"], 3),
-        ("transfer", ["per class", "variant"], 8),
-    ],
-)
-def test_recorded_groups_have_five_seeds(recorded, experiment, by, groups):
-    seeds = recorded.of(experiment).groupby(by)["seed"].agg(sorted).tolist()
-    assert seeds == [[1, 2, 3, 4, 5]] * groups
-
-
-def test_recorded_search_has_its_trials_and_began_with_the_default(recorded):
-    trials = recorded.of("hyperparameters")
-    assert trials["trial"].tolist() == list(range(16))
-    names = ["filters", "kernel_size", "dropout", "peak_rate", "batch_size"]
-    assert trials.loc[0, names].tolist() == [16, 5, 0.4, 0.004, 128]
-
-
-# --- runs that go on where they stopped --------------------------------------------------------
-
-
-@pytest.fixture
-def trained(notebook, monkeypatch):
-    """Put into `train_and_score`'s place what trains nothing; return the list of its calls."""
-    calls = []
-
-    def train_and_score(*arguments, **settings):
-        calls.append(settings)
-        return None, {"accuracy": 0.5 + len(calls) / 100}
-
-    monkeypatch.setattr(notebook, "train_and_score", train_and_score)
-    return calls
-
-
-def test_finished_runs_are_not_done_again(notebook, trained, tmp_path):
-    keys = [{"experiment": "tiny", "seed": seed} for seed in (1, 2, 3)]
-    for interrupted_after in (2, 3):
-        runs = notebook.Runs(tmp_path / "runs.jsonl")
-        for key in keys[:interrupted_after]:
-            runs.get(key)
-    assert len(trained) == 3
-    assert runs.of("tiny")["accuracy"].tolist() == [0.51, 0.52, 0.53]
-    assert runs.rows == notebook.Runs(tmp_path / "runs.jsonl").rows
-
-
-def test_a_search_that_was_cut_off_trains_nothing_again(notebook, trained, tmp_path):
-    for trials in (3, 5):
-        runs = notebook.Runs(tmp_path / "runs.jsonl")
-        notebook.search((), 1, trials, runs, seed=1)
-    assert len(trained) == len(runs.rows) == 5
-    assert (runs.rows[0]["filters"], runs.rows[0]["peak_rate"]) == (16, 0.004)
-    assert len({row["peak_rate"] for row in runs.rows}) == 5
-
-
-WORKER = """
-import functools, sys, time, warnings
-import cells
-space = {"functools": functools, "warnings": warnings, "build_cnn": print}
-((index, cell),) = [(i, c) for i, c in cells.code_cells() if "def search(" in c.source]
-cells.run_cell(index, cell, space)
-
-class Runs:
-    def get(self, key, *arguments, **settings):
-        print(key["trial"], key["peak_rate"], flush=True)
-        time.sleep(0.5)
-        return {"accuracy": 0.5}
-
-space["search"]((), 1, 6, Runs(), 1, sys.argv[1])
-"""
-
-
-def test_two_processes_share_one_search(tmp_path):
-    start = functools.partial(
-        subprocess.Popen,
-        [sys.executable, "-c", WORKER, f"sqlite:///{tmp_path}/search.db"],
-        cwd=cells.ROOT / "tests",
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with start() as first:
-        begun = first.stdout.readline()
-        with start() as second:
-            lines = [[begun, *first.stdout], [*second.stdout]]
-    assert first.returncode == second.returncode == 0
-    assert all(lines), "one of them tried nothing"
-    numbers, rates = zip(*(line.split() for line in lines[0] + lines[1]))
-    assert sorted(map(int, numbers)) == list(range(len(numbers)))
-    assert len(numbers) in (6, 7)  # one may be under way when the sixth is complete
-    assert len(set(rates)) == len(rates)
+def some_images(count=64):
+    """Return random images (count, 28, 28, 1) and one-hot labels (count, 10)."""
+    images = np.random.default_rng(0).random((count, 28, 28, 1), np.float32)
+    return images, np.eye(10)[np.arange(count) % 10]
 
 
 # --- networks and training ---------------------------------------------------------------------
 
+SIZES = {"dense": 101770, "LeNet-5": 61706, "this notebook's": 133722}
+SIZES |= {"all-convolutional": 89882, "residual": 42762}
 
-@pytest.mark.parametrize(
-    "name, variant, parameters",
-    [
-        ("build_cnn", "this notebook", 133722),
-        ("build_all_convolutional", "all-convolutional", 89882),
-        ("build_residual", "residual", 42762),
-    ],
-)
-def test_networks_have_their_size_and_give_probabilities(
-    notebook, recorded, name, variant, parameters
-):
-    model = getattr(notebook, name)()
-    runs = recorded.of("architectures").query("variant == @variant")
-    assert {model.count_params()} == set(runs["parameters"]) == {parameters}
-    given = model(np.zeros((3, 28, 28, 1), np.float32)).numpy()
-    assert given.shape == (3, 10)
-    np.testing.assert_allclose(given.sum(axis=1), np.ones(3), rtol=1e-5)
+
+def test_architectures_have_their_size_and_give_probabilities(notebook):
+    (cell,) = [c for _, c in cells.code_cells() if c.source.startswith("architectures = {")]
+    exec(cell.source, space := {**vars(notebook)})
+    sizes = {}
+    for name, build in space["architectures"].items():
+        network = build()
+        sizes[name] = network.count_params()
+        given = network(np.zeros((3, 28, 28, 1), np.float32)).numpy()
+        np.testing.assert_allclose(given.sum(axis=1), np.ones(3), rtol=1e-5)
+    assert sizes == SIZES
 
 
 def test_networks_are_what_they_are_called(notebook):
@@ -151,63 +41,63 @@ def test_networks_are_what_they_are_called(notebook):
     assert [kind for kind in kinds if "Pooling" in kind] == ["GlobalAveragePooling2D"]
     residual = notebook.build_residual()
     assert sum(type(layer).__name__ == "Add" for layer in residual.layers) == 2
-    assert not isinstance(residual, notebook.keras.Sequential)
+    shortcuts = [layer for layer in residual.layers if getattr(layer, "kernel_size", 0) == (1, 1)]
+    assert len(shortcuts) == 2
+    assert notebook.build_dense("linear").layers[1].activation is notebook.keras.activations.linear
 
 
 def test_training_follows_its_settings_and_its_seed(notebook):
-    layers = notebook.keras.layers
-    data = (
-        np.random.default_rng(0).random((64, 28, 28, 1), np.float32),
-        np.eye(10)[np.arange(64) % 10],
-    )
-
-    def build():
-        flat = [notebook.keras.Input((28, 28, 1)), layers.Flatten()]
-        return notebook.keras.Sequential([*flat, layers.Dense(10, activation="softmax")])
+    data = some_images()
 
     def train(seed):
-        settings = {"epochs": 2, "augment": "none", "batch_size": 16}
-        return notebook.train_and_score(build, *data, seed, data, **settings)
+        settings = {"epochs": 2, "rate": 0.01, "batch_size": 16}
+        return notebook.train_and_score(notebook.build_dense, *data, data, seed=seed, **settings)
 
-    (model, first), (_, again), (_, other) = train(1), train(1), train(2)
-    assert int(model.optimizer.iterations) == 8
-    assert (first["digits"], first["epochs"], first["parameters"]) == (64, 2, 7850)
-    loss, accuracy = model.evaluate(*data, verbose=0)
-    assert (first["loss"], first["accuracy"]) == pytest.approx((loss, accuracy), abs=1e-5)
-    assert first["loss"] == again["loss"] != other["loss"]
+    (network, accuracy), (again, _), (other, _) = train(1), train(1), train(2)
+    assert int(network.optimizer.iterations) == 8
+    assert network.evaluate(*data, verbose=0)[1] == pytest.approx(accuracy)
+    first, same, others = (np.concatenate([w.ravel() for w in n.get_weights()])
+                           for n in (network, again, other))  # fmt: skip
+    np.testing.assert_array_equal(first, same)
+    assert np.abs(first - others).max() > 0.01
 
 
-def test_frozen_layers_stay_as_they_are(notebook):
-    model = notebook.build_on(notebook.build_cnn())
+def test_accuracy_is_that_of_other_images(notebook):
+    x, y = some_images()
+    settings = {"epochs": 20, "rate": 0.01, "batch_size": 16}
+    _, accuracy = notebook.train_and_score(notebook.build_dense, x, y, (x, y), **settings)
+    _, inverse = notebook.train_and_score(notebook.build_dense, x, y, (x, y[::-1]), **settings)
+    assert accuracy > 0.9 > 0.2 > inverse
+
+
+def test_copies_are_trained_ones_and_frozen_layers_stay(notebook):
+    x, y = some_images()
+    model = notebook.build_cnn()
     before = [weight.copy() for weight in model.get_weights()]
-    x, y = (
-        np.random.default_rng(0).random((64, 28, 28, 1), np.float32),
-        np.eye(10)[np.arange(64) % 10],
-    )
-    notebook.compile_model(model, 4)
-    model.fit(x, y, batch_size=16, verbose=0)
-    same = [np.array_equal(a, b) for a, b in zip(before, model.get_weights())]
-    assert same == [True] * (len(same) - 2) + [False] * 2  # the last layer's
+    for frozen in (True, False):
+        network = notebook.copy_trained(model, frozen)
+        for weight, copied in zip(before, network.get_weights(), strict=True):
+            np.testing.assert_array_equal(weight, copied)
+        notebook.compile_model(network, 4)
+        network.fit(x, y, batch_size=16, verbose=0)
+        same = [np.array_equal(a, b) for a, b in zip(before, network.get_weights())]
+        assert same == [frozen] * (len(same) - 2) + [False] * 2  # the last layer's
+    assert all(map(np.array_equal, before, model.get_weights())), "the trained network changed"
 
 
-def test_examples_are_picked_from_their_digits(notebook):
-    labels = np.random.default_rng(0).integers(0, 10, 500)
-    index = notebook.pick_examples(labels, range(5, 10), 7, seed=3)
-    assert sorted(labels[index]) == sorted([5, 6, 7, 8, 9] * 7)
-    assert len(set(index)) == 35
-    np.testing.assert_array_equal(index, notebook.pick_examples(labels, range(5, 10), 7, seed=3))
-    assert set(index) != set(notebook.pick_examples(labels, range(5, 10), 7, seed=4))
+def test_search_begins_with_the_notebooks_choice_and_can_be_repeated(notebook, monkeypatch):
+    asked = []
 
+    def train_and_score(build, *data, rate):
+        asked.append((*build.args, rate))
+        return None, -abs(np.log10(rate / 0.01))
 
-def test_code_for_larger_backbones_works(notebook):
-    """The notebook's text shows code that needs a download; without its weights it must run."""
-    (source,) = [c.source for c in cells.read().cells if "keras.applications.Mobile" in c.source]
-    code = source.split("```python\n")[1].split("```")[0]
-    assert code.count('weights="imagenet"') == 1
-    space = {"keras": notebook.keras}
-    exec(code.replace('weights="imagenet"', "weights=None"), space)
-    given = space["build_on_backbone"]()(np.zeros((1, 28, 28, 1), np.float32))
-    assert given.shape == (1, 10)
+    monkeypatch.setattr(notebook, "train_and_score", train_and_score)
+    studies = [notebook.search(None, None, None, 8, 1) for _ in range(2)]
+    assert asked[0] == (notebook.DROPOUT, 16, notebook.LEARNING_RATE)
+    assert asked[:8] == asked[8:]
+    assert len(set(asked)) == 8
+    assert studies[0].best_value == max(trial.value for trial in studies[0].trials)
 
 
 # --- peers -------------------------------------------------------------------------------------
@@ -239,69 +129,55 @@ def test_peers_can_be_trained(notebook, name, monkeypatch):
     assert untrained.count_params() == PARAMETERS[name]
 
 
-# --- tables and figures ------------------------------------------------------------------------
-
-
-@pytest.fixture
-def tiny(notebook):
-    """Records of two variants: one with two runs at x = 1 and one at x = 2, one with one run."""
-    columns = ["variant", "x", "accuracy", "loss", "seconds"]
-    rows = [("a", 1, 0.5, 1, 3), ("a", 1, 0.7, 2, 5), ("a", 2, 0.9, 1, 1)]
-    rows.append(("b", 1, 0.1, 1, 1))
-    return notebook.pd.DataFrame(rows, columns=columns).assign(experiment="tiny")
-
-
-def test_table_of_runs_shows_means_and_spreads(notebook, tiny):
-    _, _, *rows = notebook.accuracy_table(tiny, ["variant", "x"]).splitlines()
-    assert rows[0].split() == ["a", "1", "0.6", "0.1414", "2", "1.5"]
-    assert rows[1].split()[1:4] == ["0.9", "NaN", "1"]
-
-
-def test_figure_of_runs_shows_means_and_spreads(notebook, tiny):
-    (axis,) = notebook.plot_runs(tiny, "x", "label", "x", [1, 2]).axes
-    a, b = axis.containers
-    np.testing.assert_allclose(a.lines[0].get_xydata(), [(1, 40), (2, 10)])  # errors in %
-    low, high = (cap.get_ydata() for cap in a.lines[1])
-    assert high[0] - low[0] == pytest.approx(2 * 100 * np.std([0.5, 0.7], ddof=1))
-    np.testing.assert_allclose(b.lines[0].get_xydata(), [(1, 90)])
-    assert [text.get_text() for text in axis.get_legend().texts] == ["a", "b"]
-    (axis,) = notebook.plot_runs(tiny, "seconds", "label").axes  # one mark for each variant
-    marks = [container.lines[0].get_xydata() for container in axis.containers]
-    np.testing.assert_allclose(marks, [[(3, 30)], [(1, 90)]])
-
-
-def test_errors_are_shown_as_accuracy(notebook):
-    _, axis = notebook.plt.subplots()
-    axis.plot([1, 2], [0.5, 40])
-    notebook.show_errors_as_accuracy(axis)
-    assert axis.get_yscale() == "log"
-    assert axis.yaxis.get_major_formatter()(0.5, 0) == "99.5"
-    assert axis.yaxis_inverted(), "the best stands on top"
-
-
 # --- as the notebook ran -----------------------------------------------------------------------
 
 
-def test_every_experiment_ran_on_the_small_budget(sample_run):
-    runs = sample_run[0]["runs"]
-    assert list(dict.fromkeys(row["experiment"] for row in runs.rows)) == EXPERIMENTS
-    assert len(runs.of("architectures")) == 3
-    assert runs.path is None
+@pytest.fixture
+def space(sample_run):
+    return sample_run[0]
+
+
+def run_cell_with(text, space, *replaced):
+    """Run in a copy of `space` the one cell that holds `text`, one text replaced by another."""
+    ((index, cell),) = [(i, c) for i, c in cells.code_cells() if text in c.source]
+    assert not replaced or cell.source.count(replaced[0]) == 1
+    cell.source = cell.source.replace(*replaced) if replaced else cell.source
+    cells.run_cell(index, cell, space := {**space})
+    return space
+
+
+def test_transfer_judges_by_other_digits_than_it_learns_from(space):
+    learned = {int(i) for part in space["chosen"] for i in part}
+    assert len(learned) == 200 and max(learned) < 900
+    np.testing.assert_array_equal(space["judged"][0], space["others"][900:])
+    np.testing.assert_array_equal(space["their_labels"][900:], space["judged"][1].argmax(axis=1))
+
+
+def test_ones_own_pictures_are_learned(space, notebook, tmp_path, capsys):
+    Image = notebook.Image
+    for number, (image, label) in enumerate(zip(space["test_images"][:20], space["test_labels"])):
+        Image.fromarray(255 - image).resize((112, 112)).save(tmp_path / f"{label}-{number:02}.png")
+    models = tmp_path / "models"
+    models.mkdir()
+    own = {**space, "MODELS": models}
+    own = run_cell_with("MY_DIGITS = ", own, 'MY_DIGITS = ""', f"MY_DIGITS = {str(tmp_path)!r}")
+    assert "your digits read rightly: " in capsys.readouterr().out
+    assert own["before"] > 0.5 and own["after"] > 0.5
+    assert len(own["mine"]) == 20 and Path(models / "mine.keras").exists()
 
 
 def test_robustness_is_that_of_the_three_networks(sample_run, notebook):
     space, figures = sample_run
-    images, truth = space["x_test"][::5], space["test_labels"][::5]
-    for name, network in space["networks"].items():
-        for kind, step in (("rotation", 0), ("noise", 3), ("attack", 1)):
-            amount = space["AMOUNTS"][kind][step]
-            damaged = notebook.damage(images, kind, amount, network, truth)
-            right = network.predict(damaged, verbose=0).argmax(axis=1) == truth
-            assert space["robustness"][kind, name][step] == pytest.approx(100 * right.mean())
-    assert set(space["networks"]) == {"none", "geometric", "all"}
+    assert list(space["networks"]) == ["all", "none", "geometric"]
     assert space["networks"]["all"] is space["model"]
     (figure,) = [f for f in figures if "Accuracy under damage" in f.get_suptitle()]
     panels = [axis for axis in figure.axes if axis.lines]
-    for axis, kind in zip(panels, space["AMOUNTS"], strict=True):
+    for axis, kind in zip(panels, notebook.DAMAGES, strict=True):
         for line in axis.lines:
-            assert list(line.get_ydata()) == space["robustness"][kind, line.get_label()]
+            amount, accuracy = line.get_xdata()[3], line.get_ydata()[3]
+            part = slice(None, None, 40 if kind == "attack" else 10)
+            images, truth = space["x_test"][part], space["test_labels"][part]
+            network = space["networks"][line.get_label()]
+            damaged = notebook.damage(images, kind, amount, network, truth)
+            right = network.predict(damaged, verbose=0).argmax(axis=1) == truth
+            assert accuracy == pytest.approx(right.mean())

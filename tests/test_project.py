@@ -64,12 +64,9 @@ def test_everything_imported_is_a_direct_dependency():
         "sklearn": "scikit-learn",
         "skimage": "scikit-image",
         "PIL": "pillow",
-        "IPython": "jupyter",
-        "ipywidgets": "anywidget",
         "traitlets": "anywidget",
     }
-    local = {"cells", "changes", "run", "make_examples", "load", "mutants", "peers", "exercises"}
-    local |= {"read_pictures", "readme_tables"}
+    local = {"cells", "run", "mutants", "peers", "read_pictures", "readme_tables"}
     scripts = [*cells.ROOT.glob("*.py"), *cells.ROOT.glob("tests/*.py")]
     scripts += cells.ROOT.glob("benchmarks/*.py")
     sources = [path.read_text() for path in scripts]

@@ -13,13 +13,9 @@ import run  # noqa: E402
 
 PARAMETERS = """import os
 FACTOR = 7  # for the tests
-BUDGET = "small"
 DATA = os.environ.get("MNIST_DATA", "auto")
 """
-RECORD = """with open("build/extensions.jsonl", "a") as file:
-    print(BUDGET, DATA, file=file)
-print("recorded")
-"""
+SAY = 'print("data:", DATA)'
 
 
 @pytest.fixture
@@ -73,32 +69,19 @@ def test_update_replaces_the_notebook_without_traces_of_the_run(project):
     assert not list(run.ROOT.glob("*.new"))
 
 
-def test_full_budget_goes_on_and_moves_the_records(project, capfd):
-    before = project(RECORD)
-    run.BUILD.mkdir()
-    (run.BUILD / run.RECORDS).write_text("an earlier run\n")
-    assert run.main(["--full"]) == 0
-    assert run.NOTEBOOK.read_bytes() == before
-    records = run.ROOT / "benchmarks" / run.RECORDS
-    assert records.read_text() == "an earlier run\nfull full\n"
-    assert sorted(path.name for path in run.BUILD.iterdir()) == ["small.html", "small.ipynb"]
-    assert "recorded" in capfd.readouterr().out.splitlines()
-
-
 @pytest.mark.parametrize(
-    "option, source, last",
+    "options, source, last",
     [
-        ("--update", "1 / 0", "Cell [3], which begins with `1 / 0`, failed: ZeroDivisionError: "),
-        ("--full", "os._exit(1)", "Cell [4], which begins with `os._exit(1)`, failed: its kernel "),
+        ([], "1 / 0", "Cell [3], which begins with `1 / 0`, failed: ZeroDivisionError: "),
+        (["--update"], "os._exit(1)", "Cell [3], which begins with `os._exit(1)`, failed: its ke"),
     ],
 )
-def test_a_failing_cell_is_named_and_what_was_done_is_kept(project, capfd, option, source, last):
-    before = project(RECORD, source, "print('not reached')")
-    assert run.main([option]) != 0
+def test_a_failing_cell_is_named_and_what_was_done_is_kept(project, capfd, options, source, last):
+    before = project(SAY, source, "print('not reached')")
+    assert run.main(options) != 0
     assert run.NOTEBOOK.read_bytes() == before
-    assert (run.BUILD / run.RECORDS).exists()
     outputs = [o for cell in executed().cells for o in cell.get("outputs", [])]
-    assert outputs[0].text == "recorded\n"
+    assert outputs[0].text == f"data: {'full' if options else 'auto'}\n"
     assert [o.ename for o in outputs[1:]] == (["ZeroDivisionError"] if source == "1 / 0" else [])
     assert capfd.readouterr().err.splitlines()[-1].startswith(last)
 
@@ -106,9 +89,8 @@ def test_a_failing_cell_is_named_and_what_was_done_is_kept(project, capfd, optio
 @pytest.mark.parametrize(
     "arguments, data, named",
     [
-        (["-p", "FACTR", "5"], "auto", "FACTOR, BUDGET, DATA"),
+        (["-p", "FACTR", "5"], "auto", "FACTOR, DATA"),
         (["--update", "-p", "FACTOR", "5"], "auto", "-p"),
-        (["--update", "--full"], "auto", "--full"),
         (["--update"], "sample", "MNIST_DATA"),
         (["--uptade"], "auto", "--uptade"),
     ],

@@ -1,0 +1,106 @@
+"""Each exercise: its solution, run as it is printed, shows what its text says.
+
+And it no longer does once the change that it is about is left out.
+"""
+
+import contextlib
+import io
+
+import cells
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def solution(number):
+    """Return the code in the solution of exercise `number`."""
+    (text,) = [c.source for c in cells.read().cells if f"**Exercise {number}: " in c.source]
+    text = text.split(f"**Exercise {number}: ")[1].split("</details>")[0]
+    _, code, _ = (
+        text.split("<summary>Solution</summary>")[1].replace("```python", "```").split("```")
+    )
+    return code
+
+
+def solve(number, space, old="", new=""):
+    """Run the solution, with `old` replaced by `new`, in a copy of `space`; return the copy."""
+    code, space = solution(number), {**space}
+    assert not old or code.count(old) == 1
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(code.replace(old, new) if old else code, space)
+    space["plt"].close("all")
+    return space
+
+
+def check_1(space):
+    cnn, plain = ([space["accuracies"][name, space["LEARNING_RATE"] * factor] for factor in (1, 30)]
+                  for name in ("build_cnn", "build_plain"))  # fmt: skip
+    assert space["build_plain"]().count_params() == 133722 - 4 * 256 + 256
+    assert min(cnn + plain[:1]) > 0.6 and plain[1] < cnn[1] - 0.2
+
+
+def check_2(space):
+    assert space["plain"].history.history["loss"][-1] < 0.7 * space["history"]["loss"][2]
+
+
+def check_3(space):
+    losses = [space["losses"][epochs] for epochs in (1, 2, 4, 8)]
+    assert losses == sorted(losses, reverse=True)
+    gains = -np.diff(losses)
+    assert gains[-1] < gains[0] / 2
+
+
+def check_4(space):
+    hard = space["hard"]
+    assert space["after"][hard].sum() < space["before"][hard].sum()
+
+
+def check_5(space):
+    assert space["shares"].argmax(axis=1).tolist() == [6, 9]
+
+
+def check_6(space):
+    accuracy = space["table"]["accuracy"]
+    assert accuracy["dense without ReLU"] < accuracy["dense"] - 0.002
+
+
+EXERCISES = {  # number: the check, and what is put back in place of the change it is about
+    1: (check_1, "if not isinstance(layer, layers.BatchNormalization):", "if True:"),
+    2: (check_2, ', "none"', ""),
+    3: (check_3, "epochs=epochs, ", ""),
+    4: (check_4, "[index, more, more]", "[index]"),
+    5: (check_5, ".rotate(180)", ""),
+    6: (check_6, '"linear"', ""),
+}
+
+
+@pytest.fixture(scope="module")
+def space(sample_run, tmp_path_factory):
+    """The notebook's names, one's own picture of a 6, and architectures that take no time."""
+    space = {**sample_run[0]}
+    six = np.flatnonzero((space["test_labels"] == 6) & (space["predicted"] == 6))[0]
+    path = tmp_path_factory.mktemp("own") / "six.png"
+    Image.fromarray(255 - space["test_images"][six]).resize((140, 140)).save(path)
+    return space | {"MY_PICTURE": path, "architectures": {"dense": space["build_dense"]}}
+
+
+def finish(number, space):
+    """Run the cell that the solution of exercise 6 is for."""
+    if number == 6:
+        ((index, cell),) = [(i, c) for i, c in cells.code_cells() if "in architectures" in c.source]
+        cell.source = cell.source.partition("\nassert")[0]  # about networks left out here
+        with contextlib.redirect_stdout(io.StringIO()):
+            cells.run_cell(index, cell, space)
+    return space
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_solution_shows_what_it_says(space, number):
+    EXERCISES[number][0](finish(number, solve(number, space)))
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_solution_without_its_change_does_not(space, number):
+    check, old, new = EXERCISES[number]
+    with pytest.raises(AssertionError):
+        check(finish(number, solve(number, space, old, new)))
