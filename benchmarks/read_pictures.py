@@ -67,7 +67,7 @@ def read_picture(nb, path, label):
         text = label.replace("/", "")
         right = {"digits": len(text), "digits right": common(guesses, text)}
         return {**row, "exact": guesses == text, **right}
-    row |= {"right": guesses == label, "not sure": answer == nb["NOT_SURE"]}
+    row |= {"right": guesses == label, "not sure": bool(answer == nb["NOT_SURE"])}
     return {**row, "wrong": not row["not sure"] and str(answer) != label}
 
 
