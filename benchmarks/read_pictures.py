@@ -66,9 +66,10 @@ def read_picture(nb, path, label):
     if page:
         text = label.replace("/", "")
         right = {"digits": len(text), "digits right": common(guesses, text)}
-        return {**row, "exact": guesses == text, **right}
-    row |= {"right": guesses == label, "not sure": bool(answer == nb["NOT_SURE"])}
-    return {**row, "wrong": not row["not sure"] and str(answer) != label}
+        return {**row, "exact": int(guesses == text), **right}
+    unsure = answer == nb["NOT_SURE"]
+    row |= {"right": int(guesses == label), "not sure": int(unsure)}
+    return {**row, "wrong": int(not unsure and str(answer) != label)}
 
 
 def table(nb, folder):

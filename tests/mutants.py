@@ -112,8 +112,9 @@ FAST = [  # name, old text, new text, tests
      f"{PICTURES} -k specks"),
     ("page read from right to left", "key=lambda part: part.bbox[1])",
      "key=lambda part: -part.bbox[1])", f"{PICTURES} -k in_order"),
-    ("distance not asked", "unsure = far | (", "unsure = (", f"{PICTURES} -k both_thresholds"),
-    ("distance to the nearest", "distances[:, -1] > ", "distances[:, 0] > ",
+    ("distance not asked", " | (distances > reader.max_distance)", "",
+     f"{PICTURES} -k both_thresholds"),
+    ("distance to the nearest", "known.T, 4)[:, 4]", "known.T, 0)[:, 0]",
      f"{PICTURES} -k both_thresholds"),
     ("one view of five", "-1, 10).mean(axis=0)", "-1, 10)[0]", f"{PICTURES} -k five_views"),
     # experiments

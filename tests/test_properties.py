@@ -34,15 +34,14 @@ def untrained(notebook):
     model = notebook.build_cnn()
     outputs = [model.get_layer("features").output, model.outputs[0]]
     network = notebook.keras.Model(model.inputs, outputs)
-    features = np.random.default_rng(0).random((20, 96))
-    return notebook.Reader(network, notebook.NearestNeighbors(n_neighbors=5).fit(features))
+    return notebook.Reader(network, np.random.default_rng(0).random((20, 96), np.float32))
 
 
 @few
 @given(count=st.integers(1, 20), seed=SEEDS)
 def test_an_answer_does_not_depend_on_the_other_images(notebook, untrained, count, seed):
     images = np.random.default_rng(seed).random((count, 28, 28, 1), np.float32)
-    free = notebook.Reader(untrained.network, untrained.neighbors, max_distance=np.inf)
+    free = notebook.Reader(untrained.network, untrained.known, max_distance=np.inf)
     labels, shares = notebook.predict_digits(images, free)
     assert (labels.shape, shares.shape) == ((count,), (count, 10))
     np.testing.assert_allclose(shares.sum(axis=1), np.ones(count), atol=1e-6)

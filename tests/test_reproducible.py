@@ -102,7 +102,7 @@ def test_file_alone_says_once_what_it_leaves_out(file_alone, in_project):
     assert lines(file_alone, "8 x 8 digits")[0].split()[4] == "600"
     assert not any("Warning: " in printed(cell, "stderr") for cell in file_alone.cells)
     assert not lines(in_project, "Left out:")
-    assert lines(in_project, "In Jupyter, a sheet to draw on is here.")
+    assert lines(in_project, "In Jupyter, a sheet to draw on is here")
 
 
 def test_first_eight_sections_need_three_packages():
