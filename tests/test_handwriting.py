@@ -15,7 +15,7 @@ sys.path.insert(0, str(cells.ROOT / "benchmarks"))
 import read_pictures  # noqa: E402
 
 
-def bars(shape=(240, 200), boxes=((60, 100, 180, 116),), paper=235, ink=30):
+def bars(shape, boxes, paper=235, ink=30):
     """Return a grey picture of upright bars, each of `boxes` (top, left, bottom, right)."""
     picture = np.full(shape, paper, np.uint8)
     for top, left, bottom, right in boxes:
@@ -29,7 +29,8 @@ def likeness(one, two):
 
 # --- the frame ---------------------------------------------------------------------------------
 
-SEVEN = bars((300, 200), [(40, 40, 80, 140), (80, 120, 240, 140)], paper=0, ink=255)
+STROKES = (40, 40, 80, 140), (80, 120, 240, 140)  # those of a 7
+SEVEN = bars((300, 200), STROKES, paper=0, ink=255)
 
 
 def test_digit_is_framed_as_in_mnist(notebook):
@@ -76,20 +77,20 @@ def test_photographs_come_out_as_the_images_that_were_photographed(notebook, sam
 
 # --- what is ink -------------------------------------------------------------------------------
 
-GREY = bars()
+GREY = bars((300, 200), STROKES)
 LIGHTS = {  # what may happen to a picture without changing the digit
     "light on dark": 255 - GREY,
     "faint": GREY // 8 + 100,
-    "light from one side": GREY * np.linspace(1, 0.4, 200),
-    "far": bars((720, 600), [(300, 340, 420, 356)]),
-    "a speck": bars(boxes=[(60, 100, 180, 116), (30, 30, 38, 38)]),
-    "something at the edge": bars(boxes=[(60, 100, 180, 116), (0, 0, 240, 12)]),
+    "light from one side": GREY * np.linspace(1, 0.5, 200),
+    "far": np.pad(GREY, 150, constant_values=235),
+    "a speck": bars((300, 200), [*STROKES, (260, 30, 268, 38)]),
+    "something at the edge": bars((300, 200), [*STROKES, (0, 0, 300, 12)]),
 }
 
 
 @pytest.mark.parametrize("name", LIGHTS)
 def test_light_place_and_surroundings_do_not_matter(notebook, name):
-    assert likeness(notebook.prepare_digit(LIGHTS[name]), notebook.prepare_digit(GREY)) > 0.9
+    assert likeness(notebook.prepare_digit(LIGHTS[name]), notebook.prepare_digit(GREY)) > 0.95
 
 
 def test_specks_and_what_runs_off_are_left_out_and_the_hat_of_a_5_is_not(notebook):
@@ -137,19 +138,18 @@ INPUTS = {
 
 @pytest.mark.parametrize("kind", INPUTS)
 def test_kinds_of_picture_agree(notebook, kind):
-    alike = likeness(notebook.prepare_digit(INPUTS[kind]), notebook.prepare_digit(GREY))
-    assert alike > 0.94  # rounding may move it by a pixel
+    assert likeness(notebook.prepare_digit(INPUTS[kind]), notebook.prepare_digit(GREY)) > 0.97
 
 
 def test_a_phones_photograph_is_upright_and_reduced_as_it_is_opened(notebook, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned
-    photo = PICTURE.transpose(Image.Transpose.ROTATE_90).resize((4000, 3333))
+    photo = PICTURE.transpose(Image.Transpose.ROTATE_90).resize((4000, 2667))
     photo.save(tmp_path / "photo.jpg", exif=exif)
     for path in (tmp_path / "photo.jpg", str(tmp_path / "photo.jpg")):
-        assert notebook.to_grey(path).size == (853, 1024)
+        assert notebook.to_grey(path).size == (683, 1024)
         assert likeness(notebook.prepare_digit(path), notebook.prepare_digit(GREY)) > 0.95
-    assert PICTURE.size == (200, 240), "the caller's picture was changed"
+    assert PICTURE.size == (200, 300), "the caller's picture was changed"
 
 
 UNREADABLE, BLANK = "This is no readable picture (", "No ink stands out from the paper; "
@@ -159,7 +159,7 @@ BAD = {
     "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500), "(export HEIC as JPEG)"),
     "empty page": (np.full((90, 90), 255, np.uint8), BLANK),
     "sheet in a shadow": (np.tile(np.linspace(90, 240, 400).astype(np.uint8), (300, 1)), BLANK),
-    "flat array": (GREY.ravel(), UNREADABLE + "shape (48000,)"),
+    "flat array": (GREY.ravel(), UNREADABLE + "shape (60000,)"),
     "values beyond 255": (GREY * 257.0, "values outside 0 to 255"),
 }
 
@@ -250,7 +250,7 @@ def test_reading_is_shown_step_by_step(notebook, sample_run):
     shown = [axis.images[0] for axis in axes[:3]]
     np.testing.assert_array_equal(shown[0].get_array(), 255 - GREY)  # and 255 is drawn black
     assert shown[0].get_cmap()(1.0)[:3] == (0, 0, 0) and shown[0].get_clim() == (0, 255)
-    np.testing.assert_array_equal(shown[2].get_array(), 255 * digit)
+    np.testing.assert_array_equal(shown[2].get_array(), 255 * digit[..., 0])
     np.testing.assert_allclose([bar.get_height() for bar in axes[3].patches], shares)
     best = int(shares.argmax())
     assert axes[3].get_title() == f"{best}: {100 * shares[best]:.0f} %"
@@ -261,25 +261,25 @@ def test_reading_is_shown_step_by_step(notebook, sample_run):
 def test_a_folder_of_labelled_pictures_is_read_by_kind(sample_run, tmp_path):
     space, _ = sample_run
     generator = np.random.default_rng(0)
-    images, labels = space["test_images"][:5], space["test_labels"][:5]
+    images, labels = space["test_images"][:6], space["test_labels"][:6]
     rows = ["path,label,kind"]
     for number, (image, label) in enumerate(zip(images, labels)):
         (tmp_path / f"{number}.jpg").write_bytes(space["photograph"]([image], generator))
         rows.append(f"{number}.jpg,{label},photo")
     (tmp_path / "page.jpg").write_bytes(space["photograph"](images, generator, 3, room=14))
-    rows.append("page.jpg,{}{}{}/{}{},page".format(*labels))
+    rows.append("page.jpg,{}{}{}/{}{}{},page".format(*labels))
     (tmp_path / "blank.png").write_bytes(png(Image.new("L", (90, 90), 255)))
     rows.append("blank.png,-1,photo")
     (tmp_path / "labels.csv").write_text("\n".join(rows))
     table = read_pictures.table(space, tmp_path)
-    digits = [space["prepare_digit"](tmp_path / f"{number}.jpg") for number in range(5)]
+    digits = [space["prepare_digit"](tmp_path / f"{number}.jpg") for number in range(6)]
     answers, shares = space["predict_digits"](digits, space["reader"])
     right, unsure = shares.argmax(axis=1) == labels, answers == space["NOT_SURE"]
-    counted = [5, right.sum(), unsure.sum(), np.sum(~unsure & (answers != labels))]
+    counted = [6, right.sum(), unsure.sum(), np.sum(~unsure & (answers != labels))]
     for kind in ("photo", "all digits"):
         assert table.loc[kind, ["n", "right", "not sure", "wrong"]].tolist() == counted
     assert table.loc["photo, no digit", ["n", "not sure", "wrong"]].tolist() == [1, 1, 0]
-    assert table.loc["page", ["n", "digits"]].tolist() == [1, 5]
+    assert table.loc["page", ["n", "digits"]].tolist() == [1, 6]
     assert table.loc["page", "digits right"] >= 3
     assert read_pictures.common("31415", "3415") == read_pictures.common("3145", "31415") == 4
     assert read_pictures.common("12", "21") == 1
@@ -314,7 +314,7 @@ def test_sheet_answers_within_50_ms(notebook, sample_run):
 
 def test_sheet_says_when_it_is_not_sure(notebook, sample_run):
     reader = sample_run[0]["reader"]
-    for limit, expected in ((0, "<b>1</b>"), (1.1, "<b>not sure</b>")):
+    for limit, expected in ((0, "<b>7</b>"), (1.1, "<b>not sure</b>")):
         free = notebook.Reader(reader.network, reader.known, limit)
         sheet = notebook.drawing_sheet(free, "export default {};")
         sheet.png = data_url(PICTURE)
