@@ -110,9 +110,11 @@ def pictures():
 
 
 def real():
-    """How real pictures by other people were read, by kind."""
+    """How real pictures by other people were read, by kind, where there are 20 or more."""
     rows = []
     for kind, row in record("pictures.json")["kinds"].items():
+        if row["n"] < 20 or kind in ("page", "letter, no digit"):  # they are among the sums
+            continue
         counts = [f"{100 * row[name] / row['n']:.1f} %" if name in row else ""
                   for name in ("not sure", "wrong", "right")]  # fmt: skip
         if "digits" in row:
