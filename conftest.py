@@ -3,12 +3,15 @@
 On the sample the notebook still runs whole, and its own checks and those in tests/ still count.
 """
 
-import contextlib
 import functools
+import io
 import os
+import sys
 
 import cells
 import pytest
+
+NOT_EVERYWHERE = ("optuna", "onnx", "onnxruntime", "tf2onnx", "papermill", "nbval")
 
 
 @functools.cache
@@ -26,16 +29,20 @@ def full_set():
 def pytest_report_header(config):
     if full_set():
         return "MNIST: the full set; nbval compares the notebook's outputs"
-    return (
-        "MNIST: ONLY THE SMALL SAMPLE; the notebook runs whole, but its outputs, recorded on the "
-        "full set, are not compared"
-    )
+    return "MNIST: ONLY THE SMALL SAMPLE; nbval runs the notebook, but does not compare its outputs"
 
 
 def pytest_collectstart(collector):
     if collector.path.suffix == ".ipynb" and hasattr(collector, "skip_compare"):
         collector.skip_compare += ("stderr",)  # TensorFlow's start-up log
         collector.compare_outputs = full_set()
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays_open():
+    yield
+    if plt := sys.modules.get("matplotlib.pyplot"):
+        plt.close("all")
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +56,21 @@ def notebook():
 
 
 @pytest.fixture(scope="session")
-def sample_run(notebook, tmp_path_factory):
-    """Namespace and figures of the whole notebook, run on the sample for 4 epochs."""
-    with contextlib.chdir(cells.workplace(tmp_path_factory.mktemp("project"))):
-        until = os.environ.get("NOTEBOOK_UNTIL")  # set by tests/mutants.py
-        return cells.run(until, DATA="sample", EPOCHS=4)
+def file_alone(notebook, tmp_path_factory):
+    """Namespace, figures and output of the whole notebook, run on the sample for 4 epochs.
+
+    It runs in an empty folder, without the packages that not everybody has.
+    """
+    output, until = io.StringIO(), os.environ.get("NOTEBOOK_UNTIL")  # set by tests/mutants.py
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("empty"))
+        for name in NOT_EVERYWHERE:
+            patch.setitem(sys.modules, name, None)
+        space, figures = cells.run(until, output=output, DATA="sample", EPOCHS=4)
+    return space, figures, output.getvalue()
+
+
+@pytest.fixture(scope="session")
+def sample_run(file_alone):
+    """Namespace and figures of the same run."""
+    return file_alone[:2]

@@ -5,7 +5,7 @@ import linecache
 import os
 import shutil
 import types
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import matplotlib
@@ -18,8 +18,7 @@ DATA = "full" if DATA == "auto" else DATA  # where the benchmarks, which need al
 
 
 def workplace(folder):
-    """Make `folder` hold what the notebook needs beside it, so that it writes nothing here."""
-    shutil.copytree(ROOT / "benchmarks", folder / "benchmarks")
+    """Put a copy of the notebook into `folder`, so that nothing is written here; return it."""
     shutil.copy(PATH, folder)
     return folder
 
@@ -36,6 +35,12 @@ def code_cells(tag=None):
     """Return (index, cell) of the code cells, all or those with `tag`, in order."""
     cells = enumerate(read().cells)
     return [(i, c) for i, c in cells if c.cell_type == "code" and (not tag or tag in tags(c))]
+
+
+def find(text):
+    """Return (index, cell) of the one code cell that holds `text`."""
+    (found,) = [(i, c) for i, c in code_cells() if text in c.source]
+    return found
 
 
 def run_cell(index, cell, namespace):
@@ -71,12 +76,12 @@ def nobody():
     return types.SimpleNamespace(kernel=types.SimpleNamespace(get_parent=lambda channel: parent))
 
 
-def run(until=None, twice=None, **parameters):
+def run(until=None, twice=None, output=None, **parameters):
     """Run the notebook's code cells in order, up to the cell that holds the text `until`.
 
     `parameters` are set after the cell of that name. Returns the cells' namespace and the
-    figures that were shown. Output is dropped. With a function `twice`, each cell is run two
-    times, and the function gets the namespace after each.
+    figures that were shown. What is printed goes to the file `output`. With a function `twice`,
+    each cell is run two times, and the function gets the namespace after each.
     """
     import matplotlib.pyplot as plt
 
@@ -90,7 +95,7 @@ def run(until=None, twice=None, **parameters):
 
     plt.show = keep
     try:
-        with redirect_stdout(io.StringIO()):
+        with redirect_stdout(output or io.StringIO()):
             for index, cell in code_cells():
                 if until and until in cell.source:
                     break
@@ -103,22 +108,3 @@ def run(until=None, twice=None, **parameters):
     finally:
         plt.show = show
     return namespace, figures
-
-
-@contextmanager
-def environment(**changes):
-    """Set environment variables (None removes one) inside the `with` block."""
-    saved = {name: os.environ.get(name) for name in changes}
-
-    def assign(values):
-        for name, value in values.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = str(value)
-
-    assign(changes)
-    try:
-        yield
-    finally:
-        assign(saved)
