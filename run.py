@@ -78,7 +78,8 @@ def without_traces(executed: Path) -> str:
     """Return the notebook `executed` as JSON, without what differs from run to run."""
     notebook = json.loads(executed.read_text(encoding="utf-8"))
     for part in (notebook, *notebook["cells"]):
-        part["metadata"].pop("papermill", None)
+        for name in ("papermill", "execution", "widgets"):
+            part["metadata"].pop(name, None)
         if not part["metadata"].get("tags", True):
             del part["metadata"]["tags"]  # papermill gives every cell a list of tags
         if "outputs" in part:  # TensorFlow's log goes to stderr

@@ -25,82 +25,54 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import cells  # noqa: E402
 
 
+def network(nb, *stack):
+    """Return a network that takes the images through the layers in `stack` to ten probabilities."""
+    answer = nb.layers.Dense(10, activation="softmax")
+    return nb.keras.Sequential([nb.keras.Input((28, 28, 1)), *stack, answer])
+
+
 def convnet(nb):
     """The Keras documentation's Simple MNIST convnet: model, optimizer, settings of `fit`."""
-    keras, layers = nb.keras, nb.keras.layers
-    model = keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Conv2D(32, 3, activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Conv2D(64, 3, activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Flatten(),
-            layers.Dropout(0.5),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
+    layers = nb.layers
+    stack = [layers.Conv2D(32, 3, activation="relu"), layers.MaxPooling2D()]
+    stack += [layers.Conv2D(64, 3, activation="relu"), layers.MaxPooling2D()]
+    model = network(nb, *stack, layers.Flatten(), layers.Dropout(0.5))
     return model, "adam", {"batch_size": 128}
 
 
 def lenet5(nb):
-    """LeNet-5 (LeCun et al., 1998) with ReLU, softmax and Adam.
-
-    Its second convolution is fully connected, and plain average pooling takes the place of
-    subsampling with trained coefficients.
-    """
-    keras, layers = nb.keras, nb.keras.layers
-    model = keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Conv2D(6, 5, padding="same", activation="relu"),
-            layers.AveragePooling2D(2),
-            layers.Conv2D(16, 5, activation="relu"),
-            layers.AveragePooling2D(2),
-            layers.Conv2D(120, 5, activation="relu"),
-            layers.Flatten(),
-            layers.Dense(84, activation="relu"),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
-    return model, "adam", {"batch_size": 128}
+    """LeNet-5 (LeCun et al., 1998) with ReLU, softmax and Adam."""
+    layers = nb.layers
+    stack = [layers.Conv2D(6, 5, padding="same", activation="relu"), layers.AveragePooling2D(2)]
+    stack += [layers.Conv2D(16, 5, activation="relu"), layers.AveragePooling2D(2)]
+    stack += [layers.Conv2D(120, 5, activation="relu"), layers.Flatten()]
+    return network(nb, *stack, layers.Dense(84, "relu")), "adam", {"batch_size": 128}
 
 
 def pytorch_example(nb):
     """The recipe of PyTorch's examples/mnist, built in Keras."""
-    keras, layers = nb.keras, nb.keras.layers
-    model = keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Normalization(mean=0.1307, variance=0.3081**2),
-            layers.Conv2D(32, 3, activation="relu"),
-            layers.Conv2D(64, 3, activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Dropout(0.25),
-            layers.Flatten(),
-            layers.Dense(128, activation="relu"),
-            layers.Dropout(0.5),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
+    keras, layers = nb.keras, nb.layers
+    stack = [layers.Normalization(mean=0.1307, variance=0.3081**2)]
+    stack += [layers.Conv2D(width, 3, activation="relu") for width in (32, 64)]
+    stack += [layers.MaxPooling2D(), layers.Dropout(0.25), layers.Flatten()]
+    stack += [layers.Dense(128, activation="relu"), layers.Dropout(0.5)]
     decay = keras.callbacks.LearningRateScheduler(lambda epoch: 0.7**epoch)
     optimizer = keras.optimizers.Adadelta(1.0, rho=0.9, epsilon=1e-6)
-    return model, optimizer, {"batch_size": 64, "callbacks": [decay]}
+    return network(nb, *stack), optimizer, {"batch_size": 64, "callbacks": [decay]}
 
 
 def deotte(nb):
     """One network of C. Deotte, 25 million images! (Kaggle, 2018)."""
-    keras, layers = nb.keras, nb.keras.layers
-    stack = [keras.Input((28, 28, 1))]
+    keras, layers, stack = nb.keras, nb.layers, []
     for width in (32, 64):
         for kernel_size, strides, padding in ((3, 1, "valid"), (3, 1, "valid"), (5, 2, "same")):
             stack.append(layers.Conv2D(width, kernel_size, strides, padding, activation="relu"))
             stack.append(layers.BatchNormalization())
         stack.append(layers.Dropout(0.4))
     stack += [layers.Conv2D(128, 4, activation="relu"), layers.BatchNormalization()]
-    stack += [layers.Flatten(), layers.Dropout(0.4), layers.Dense(10, activation="softmax")]
     decay = keras.callbacks.LearningRateScheduler(lambda epoch: 0.001 * 0.95**epoch)
-    return keras.Sequential(stack), "adam", {"batch_size": 64, "callbacks": [decay]}
+    model = network(nb, *stack, layers.Flatten(), layers.Dropout(0.4))
+    return model, "adam", {"batch_size": 64, "callbacks": [decay]}
 
 
 PEERS = {
@@ -109,20 +81,19 @@ PEERS = {
     "PyTorch's example": pytorch_example,
     "Deotte's": deotte,
 }
-OURS, BEST = "this notebook", "best"
-FIT, BASELINE = "model.fit(\n", "baseline = keras.Sequential"
+OURS, BEST, FIT = "this notebook", "best", "model.fit(\n"
 EPOCHS = int(re.search(r"(?m)^EPOCHS = (\d+)", cells.code_cells("parameters")[0][1].source)[1])
-RUNS = [(OURS, EPOCHS, 3), (OURS, 1, 3), ("Keras's convnet", 15, 3), (BEST, 13, 5)]
-RUNS += [(OURS, 2, 3), (OURS, 4, 3), ("LeNet-5", 15, 3)]  # name, epochs, seeds
-RUNS += [("PyTorch's example", 14, 1), ("Deotte's", 30, 1)]
+RUNS = [(OURS, EPOCHS, 3), ("Keras's convnet", 15, 3), (BEST, 13, 5)]  # name, epochs, seeds
+RUNS += [("LeNet-5", 15, 3), ("PyTorch's example", 14, 1), ("Deotte's", 30, 1)]
 DAMAGE = [("noise", 0.3), ("contrast", 0.6), ("contrast", 0.2), ("blur", 1.5)]
 DAMAGE += [("translation", 3), ("rotation", 30), ("scale", 0.6), ("occlusion", 10)]
 
 
-def vector_unit():
-    """Return ", AVX-512" where Linux tells of such a processor: it trains twice as fast."""
+def machine():
+    """Describe this machine; with AVX-512, which Linux tells of, it trains twice as fast."""
     told = Path("/proc/cpuinfo")
-    return ", AVX-512" if told.exists() and "avx512f" in told.read_text() else ""
+    fast = ", AVX-512" if told.exists() and "avx512f" in told.read_text() else ""
+    return f"{platform.machine()}, {os.cpu_count()} cores{fast}"
 
 
 def training_flops(model, images):
@@ -143,13 +114,10 @@ def fit_peer(name, nb, x, y, epochs, seed):
     model.compile(optimizer, "categorical_crossentropy", metrics=["accuracy"])
     data = [x, y]
     if name == "Deotte's":  # with his limits of augmentation, in our pipeline
-        nb.make_motion = lambda: nb.layers.Pipeline(
-            [
-                nb.layers.RandomRotation(10 / 360, fill_mode="constant"),
-                nb.layers.RandomZoom(0.1, 0.1, fill_mode="constant"),
-                nb.layers.RandomTranslation(0.1, 0.1, fill_mode="constant"),
-            ]
-        )
+        motion = [nb.layers.RandomRotation(10 / 360, "constant")]
+        motion += [nb.layers.RandomZoom(0.1, 0.1, "constant")]
+        motion += [nb.layers.RandomTranslation(0.1, 0.1, "constant")]
+        nb.make_motion = lambda: nb.layers.Pipeline(motion)
         nb.sometimes = lambda vary, images, share: vary(images)
         data = [nb.make_training_data(x, y, "geometric", settings.pop("batch_size"))]
         settings["shuffle"] = False
@@ -168,31 +136,15 @@ def fit_best(nb, x, y, epochs, seed):
     return model
 
 
-def views(images):
-    """Return `images` (n, 28, 28, 1) as they are, and moved by a pixel in four directions."""
-    return [images, *(np.roll(images, step, axis) for axis in (1, 2) for step in (1, -1))]
-
-
-def robustness(nb, model, images, labels):
-    """Return the accuracy in % on every fifth of the test digits, damaged, by kind and amount."""
-    clean, truth, scores = images[::5], labels[::5], {}
-    for kind, amount in DAMAGE:
-        damaged = nb.damage(clean, kind, amount, model, truth)
-        answers = model.predict(damaged, batch_size=500, verbose=0).argmax(axis=1)
-        scores[f"{kind} {amount}"] = round(100 * float(np.mean(answers == truth)), 2)
-    return scores
-
-
 def train(name, epochs, seed):
     """Train one network and return the record."""
     nb = cells.load_definitions()
     settings = {"SEED": seed, "DATA": cells.DATA, "EPOCHS": epochs}
-    space, _ = cells.run(until=FIT if name == OURS else BASELINE, **settings)
+    space, _ = cells.run(until=FIT if name == OURS else "keras.Sequential(", **settings)
     data = space["x_train"], space["y_train"]
     started = time.perf_counter()
     if name == OURS:
-        (fit,) = [pair for pair in cells.code_cells() if FIT in pair[1].source]
-        cells.run_cell(*fit, space)
+        cells.run_cell(*cells.find(FIT), space)
         model = space["model"]
     elif name == BEST:
         model = fit_best(nb, *data, epochs, seed)
@@ -204,34 +156,37 @@ def train(name, epochs, seed):
     record["flops"] = training_flops(model, epochs * len(data[0]))
     for prefix, part in (("val_", "val"), ("", "test")):
         images, labels = space[f"x_{part}"], space[f"y_{part}"].argmax(axis=1)
-        looks = views(images) if name == BEST else [images]
+        looks = [images]
+        if name == BEST:  # five views: also moved by a pixel in four directions
+            looks += [np.roll(images, step, axis) for axis in (1, 2) for step in (1, -1)]
         given = np.mean([model.predict(x, batch_size=500, verbose=0) for x in looks], axis=0)
         record[f"{prefix}accuracy"] = round(float(np.mean(given.argmax(axis=1) == labels)), 5)
         loss = -np.log(given[np.arange(len(labels)), labels]).mean()
         record[f"{prefix}loss"] = round(float(loss), 5)
     if name == OURS and epochs == EPOCHS:
         record["baseline_accuracy"] = round(space["baseline_accuracy"], 5)
-        record |= robustness(nb, model, space["x_test"], space["test_labels"])
-    record["machine"] = f"{platform.machine()}, {os.cpu_count()} cores{vector_unit()}"
+        images, labels = space["x_test"][::5], space["test_labels"][::5]
+        for kind, amount in DAMAGE:  # accuracy in %
+            damaged = nb.damage(images, kind, amount, model, labels)
+            answers = model.predict(damaged, batch_size=500, verbose=0).argmax(axis=1)
+            record[f"{kind} {amount}"] = round(100 * float(np.mean(answers == labels)), 2)
+    record["machine"] = machine()
     return record | {"tensorflow": nb.tf.__version__, "keras": nb.keras.__version__}
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--only", nargs="+", default=[OURS, BEST, *PEERS])
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         name, epochs, seed = options.one
-        record = train(name, int(epochs), int(seed))
         with open(RECORD, "a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(train(name, int(epochs), int(seed))) + "\n")
         return
-    lines = RECORD.read_text().splitlines() if RECORD.exists() else []
-    finished = [(row["variant"], row["epochs"], row["seed"]) for row in map(json.loads, lines)]
+    rows = map(json.loads, RECORD.read_text().splitlines())
+    finished = [(row["variant"], row["epochs"], row["seed"]) for row in rows]
     for seed in options.seeds:
         for name, epochs, seeds in RUNS:
             if name in options.only and seed <= seeds and (name, epochs, seed) not in finished:

@@ -10,17 +10,19 @@ import base64
 import io
 import json
 import re
+import sys
 import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import nbformat
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullLocator
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+import cells  # noqa: E402
+
+README, DOCS, RECORDS = (cells.ROOT / name for name in ("README.md", "docs", "benchmarks"))
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"  # as in the notebook
 MARKS = {  # network: its marks and colour
     "this notebook": ("o-", BLUE),
@@ -33,24 +35,9 @@ MARKS = {  # network: its marks and colour
 PUBLISHED = 0.99641  # mean of Deotte's 1,500 trainings of one network, as he published it
 
 
-def record(name):
-    return json.loads((ROOT / "benchmarks" / name).read_text(encoding="utf-8"))
-
-
-def cell_with(text):
-    """Return the notebook's one code cell that holds `text`."""
-    cells = nbformat.read(ROOT / "Digitclassification.ipynb", as_version=4).cells
-    (cell,) = [cell for cell in cells if cell.cell_type == "code" and text in cell.source]
-    return cell
-
-
 def printed(text):
-    """Return what the one code cell that holds `text` printed in the committed run."""
-    return "".join(output.get("text", "") for output in cell_with(text).outputs)
-
-
-def paragraph(*sentences):
-    return textwrap.fill(" ".join(sentences), 100, break_long_words=False, break_on_hyphens=False)
+    """Return what the notebook's one code cell that holds `text` printed in the committed run."""
+    return "".join(output.get("text", "") for output in cells.find(text)[1].outputs)
 
 
 def table(heads, rows):
@@ -72,9 +59,15 @@ def peers():
     Its fifteen epochs were trained in turn with the others on each machine, so this ratio can be
     compared between machines, and seconds cannot.
     """
-    runs = pd.read_json(ROOT / "benchmarks" / "peers.jsonl", lines=True)
+    runs = pd.read_json(RECORDS / "peers.jsonl", lines=True)
     unit = runs[runs["variant"] == "Keras's convnet"].groupby("machine")["seconds"].median()
     return runs.assign(time=runs["seconds"] / runs["machine"].map(unit))
+
+
+def spread(values, form):
+    """Return the median of `values`, and the lowest and highest of them if there are several."""
+    low, middle, high = (form.format(values.quantile(share)) for share in (0, 0.5, 1))
+    return middle if len(values) == 1 else f"{middle} ({low} to {high})"
 
 
 def results():
@@ -82,19 +75,17 @@ def results():
     loss, accuracy, low, high, errors = evaluation()
     runs, rows = peers(), []
     for (name, epochs), group in runs.groupby(["variant", "epochs"], sort=False):
-        mean, sd = (group[["accuracy", "loss"]].agg(how) for how in ("mean", "std"))
-        spread = ["" if len(group) == 1 else f" ± {sd[metric]:.4f}" for metric in mean.index]
-        metrics = [f"{mean[metric]:.4f}{sd}" for metric, sd in zip(mean.index, spread)]
-        rows.append([name, epochs, len(group), *metrics, f"{group['time'].median():.2f}"])
-    ours = runs[runs["variant"] == "this notebook"]
-    seconds = ours[ours["epochs"] == ours["epochs"].max()]["seconds"].median()
-    text = paragraph(
-        f"The committed run: test accuracy **{accuracy}** (95 % interval {low} to {high}), loss",
-        f"{loss}, {errors} errors in 10,000. In the table: mean and standard deviation over runs,",
-        "each with another seed, and the median training time, in units of the fifteen epochs of",
-        f"Keras's convnet on the same machine. The notebook's default took {seconds:.0f} s on two",
-        "cores without AVX-512; with it, it takes about a minute.",
+        metrics = (spread(group[metric], "{:.4f}") for metric in ("accuracy", "loss"))
+        rows.append([name, epochs, len(group), *metrics, spread(group["time"], "{:.2f}")])
+    ours = runs[runs["variant"] == "this notebook"].groupby("machine")["seconds"].median()
+    times = " and ".join(f"{seconds:.0f} s ({machine})" for machine, seconds in ours.items())
+    text = (
+        f"The committed run: test accuracy **{accuracy}** (95 % interval {low} to {high}), loss "
+        f"{loss}, {errors} errors in 10,000. In the table: median, lowest and highest of runs with "
+        "other seeds; time is that of training, in units of the fifteen epochs of Keras's convnet "
+        f"on the same machine. The notebook's default took {times}."
     )
+    text = textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
     heads = ["network", ">epochs", ">runs", ">test accuracy", ">test loss", ">time"]
     return f"{text}\n\n{table(heads, rows)}"
 
@@ -112,7 +103,7 @@ def pictures():
 def real():
     """How real pictures by other people were read, by kind, where there are 20 or more."""
     rows = []
-    for kind, row in record("pictures.json")["kinds"].items():
+    for kind, row in json.loads((RECORDS / "pictures.json").read_text())["kinds"].items():
         if row["n"] < 20 or kind in ("page", "letter, no digit"):  # they are among the sums
             continue
         counts = [f"{100 * row[name] / row['n']:.1f} %" if name in row else ""
@@ -130,7 +121,7 @@ def real():
 def settings():
     """The settings cell as a table."""
     pattern = r'(?m)^(\w+) = (?:os\S+ )?"?(.+?)"?\)?  # (.+)$'
-    rows = re.findall(pattern, cell_with("\nEPOCHS = ").source)
+    rows = re.findall(pattern, cells.code_cells("parameters")[0][1].source)
     return table(["setting", "default", "meaning"], [[f"`{n}`", *rest] for n, *rest in rows])
 
 
@@ -138,27 +129,24 @@ def render(text):
     """Return the README `text` with each part made anew."""
     for part in (results, pictures, real, settings):
         start, end = f"<!-- {part.__name__} -->\n", f"<!-- /{part.__name__} -->"
-        before, _, rest = text.partition(start)
-        _, found, after = rest.partition(end)
-        if not found:
-            raise ValueError(f"The README lacks {start!r} or {end!r}.")
-        text = f"{before}{start}{part()}\n{end}{after}"
+        before, rest = text.split(start)
+        text = f"{before}{start}{part()}\n{end}{rest.split(end)[1]}"
     return text
 
 
 def misread():
     """Return the committed notebook's figure of errors as an image."""
-    outputs = cell_with("The most confident errors").outputs
+    outputs = cells.find("most confident errors")[1].outputs
     data = [o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})][-1]
     return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB").quantize(64)
 
 
 def figure(runs):
-    """Return a figure of `runs` (see `peers`): mean accuracy against the median of their times."""
+    """Return a figure of `runs` (see `peers`): medians of accuracy and time."""
     plt.rcParams.update({"font.size": 12, "axes.spines.top": False, "axes.spines.right": False})
     fig, axis = plt.subplots(figsize=(7.5, 5), layout="constrained")
     for name, group in runs.groupby("variant", sort=False):
-        points = group.groupby("epochs").agg({"time": "median", "accuracy": "mean"})
+        points = group.groupby("epochs")[["time", "accuracy"]].median()
         mark, color = MARKS[name]
         axis.plot(points["time"], 1 - points["accuracy"], mark, ms=9, color=color, label=name)
     axis.axhline(1 - PUBLISHED, color="black", ls=":", label="Deotte's, as published")
@@ -175,6 +163,6 @@ def figure(runs):
 
 if __name__ == "__main__":
     README.write_text(render(README.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
-    misread().save(ROOT / "docs" / "errors.png", optimize=True)
-    figure(peers()).savefig(ROOT / "docs" / "accuracy-against-time.png", dpi=110)
+    misread().save(DOCS / "errors.png", optimize=True)
+    figure(peers()).savefig(DOCS / "accuracy-against-time.png", dpi=110)
     print("Written: README.md, docs/errors.png, docs/accuracy-against-time.png")

@@ -6,9 +6,6 @@ import pytest
 RNG = np.random.default_rng(0)
 
 
-# --- preprocessing and pictures ----------------------------------------------------------------
-
-
 def test_preprocess_scales_and_adds_a_channel(notebook):
     images = np.zeros((2, 28, 28), np.uint8)
     images[1, 3, 5], images[1, 4, 6] = 255, 51
@@ -26,9 +23,6 @@ def test_plot_digits_gives_each_image_its_title_and_color(notebook):
     assert [axis.title.get_color() for axis in shown] == ["red", "blue"] * 3 + ["red"]
     for axis, image in zip(shown, images):
         np.testing.assert_array_equal(axis.images[0].get_array(), image)
-
-
-# --- augmentation ------------------------------------------------------------------------------
 
 
 def blob(row, column):
@@ -144,9 +138,6 @@ def test_training_data_vary_as_asked(notebook):
     assert corner["geometric"].max() < 0.01 < corner["all"].max(), "noise comes only with all"
 
 
-# --- network and compilation -------------------------------------------------------------------
-
-
 def test_network_has_the_required_layers_in_order(notebook):
     model = notebook.build_cnn(0.3)
     kinds = [type(layer).__name__ for layer in model.layers]
@@ -169,15 +160,6 @@ def test_compile_model(notebook):
     assert type(model.optimizer).__name__ == "AdamW"
     assert (model.optimizer.beta_2, model.optimizer.weight_decay) == (0.99, 0.02)
     np.testing.assert_allclose([float(rate(step)) for step in (0, 25, 100)], [0.0004, 0.01, 0])
-
-
-@pytest.mark.parametrize("steps", [2, 3, 9, 100, 3000])
-def test_learning_rate_stays_below_its_peak_and_ends_at_zero(notebook, steps):
-    model = notebook.keras.Sequential([notebook.keras.Input((1,)), notebook.keras.layers.Dense(1)])
-    rate = notebook.compile_model(model, steps, 0.01)
-    rates = [float(rate(step)) for step in (0, steps // 4, steps // 2, steps)]
-    assert 0 <= min(rates) <= max(rates) <= 0.01 * (1 + 1e-6)
-    assert rates[-1] == pytest.approx(0, abs=1e-8)
 
 
 def test_settings_are_what_functions_take_unless_told_otherwise(notebook):
