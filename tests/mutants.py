@@ -78,7 +78,7 @@ FAST = [  # name, cell or file, old, new, test
     ("photographs on their side", "def to_grey", "ImageOps.exif_transpose(image)", "image",
      "handwriting upright"),
     ("page read from right to left", "def in_reading_order", "part.bbox[1]", "-part.bbox[1]",
-     "properties order"),
+     "handwriting in_order"),
     ("threshold turned round", "def predict_digits", "distances >", "distances <",
      "handwriting both_thresholds"),
     ("one view of five", "def judge_digits", ".mean(axis=0)", "[0]", "handwriting five_views"),

@@ -111,20 +111,6 @@ def test_training_data_are_shuffled_in_whole_batches_and_keep_their_labels(noteb
     assert not dataset.options().autotune.enabled  # it costs a third of the training time
 
 
-def test_training_data_follow_from_the_seed(notebook):
-    x, y = RNG.random((60, 28, 28, 1), np.float32), np.eye(10, dtype=np.float32)[np.arange(60) % 10]
-
-    def two_epochs(seed):
-        notebook.keras.utils.set_random_seed(seed)
-        dataset = notebook.make_training_data(x, y, "all", 20)
-        return np.concatenate([x for _ in range(2) for x, _ in dataset.as_numpy_iterator()])
-
-    first = two_epochs(1)
-    np.testing.assert_array_equal(first, two_epochs(1))
-    assert np.abs(first - two_epochs(2)).max() > 0.1
-    assert not np.array_equal(np.sort(first[:60], 0), np.sort(first[60:], 0)), "the same variations"
-
-
 def test_training_data_vary_as_asked(notebook):
     x = np.repeat(blob(10, 16), 2000, axis=0)
     y = np.eye(10, dtype=np.float32)[np.zeros(2000, int)]

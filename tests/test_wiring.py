@@ -116,18 +116,6 @@ def test_networks_are_judged_on_other_images(space):
         assert space[f"{found}_accuracy"] == pytest.approx(np.mean(right))
 
 
-def test_evaluation_by_hand(space):
-    """Loss and Wilson interval, computed once more from the probabilities."""
-    true, n, z = space["test_labels"], 1000, 1.959964
-    given = space["model"].predict(space["x_test"], batch_size=500, verbose=0)
-    loss = -np.log(given[np.arange(n), true]).mean()
-    assert space["test_loss"] == pytest.approx(loss, rel=1e-4)
-    p = np.mean(given.argmax(axis=1) == true)
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    assert (space["low"], space["high"]) == pytest.approx((middle - half, middle + half), abs=1e-6)
-
-
 def test_every_cell_of_the_first_lesson_can_be_run_twice_and_training_goes_on():
     losses = []
 
