@@ -25,10 +25,9 @@ QUICK = [f"tests/test_{name}.py" for name in ("document", "functions", "claims",
 
 
 def prepare_environment(newest: bool = False) -> str:
-    """Return the Python of `.venv`; if requirements.txt has changed, make `.venv` anew.
+    """Return the Python of `.venv`, which is made anew if requirements.txt has changed.
 
-    `newest`: of `.venv-newest`, always made anew, from requirements.in. What was there before is
-    put aside until the new environment is complete, and put back if that fails.
+    `newest`: of `.venv-newest`, made from requirements.in. If that fails, the old one is put back.
     """
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         sys.exit(f"Python 3.11, 3.12 or 3.13 is needed; this is {sys.version.split()[0]}.")
@@ -39,7 +38,6 @@ def prepare_environment(newest: bool = False) -> str:
     wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
     if not newest and stamp.exists() and stamp.read_text() == wanted:
         return python
-
     print(f"Installing packages into {folder.name} (0.9 GB to download, 3.2 GB on disk) ...")
     uv = shutil.which("uv")
     install = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
@@ -55,9 +53,8 @@ def prepare_environment(newest: bool = False) -> str:
         if aside.exists() and not stamp.exists():
             shutil.rmtree(folder, ignore_errors=True)
             aside.rename(folder)
-        kept = f" {folder.name} is as it was before." if stamp.exists() else ""
-        why = f"The installation failed ({type(error).__name__})."
-        sys.exit(f"{why}{kept} Close Jupyter, if it is open, and run this again.")
+        kept = f"{folder.name} is as it was before. " if stamp.exists() else ""
+        sys.exit(f"Not installed ({type(error).__name__}). {kept}Close Jupyter; run this again.")
     shutil.rmtree(aside, ignore_errors=True)
     return python
 
@@ -66,6 +63,7 @@ def describe_failure(executed: Path) -> str:
     """Return a sentence that says in which cell of `executed` papermill stopped."""
     cells = json.loads(executed.read_text(encoding="utf-8"))["cells"] if executed.exists() else []
     cells = [c for c in cells if c["metadata"].get("papermill", {}).get("start_time")]
+    cells = [c for c in cells if c["cell_type"] == "code"]
     if not cells:
         return "papermill could not run the notebook; its message above says why."
     first = "".join(cells[-1]["source"]).strip().split("\n")[0]
@@ -90,11 +88,9 @@ def without_traces(executed: Path) -> str:
 def execute_notebook(python: str, parameters: list, update: bool) -> int:
     """Execute the notebook into `build/`, as .ipynb and .html; `update` replaces the original."""
     print(f"Executing {NOTEBOOK.name} (five to fifteen minutes) ...", flush=True)
-    executed, page = BUILD / NOTEBOOK.name, BUILD / f"{NOTEBOOK.stem}.html"
+    executed, environment = BUILD / NOTEBOOK.name, dict(os.environ)
     BUILD.mkdir(exist_ok=True)
     executed.unlink(missing_ok=True)
-    page.unlink(missing_ok=True)
-    environment = dict(os.environ)
     if update and environment.get("MNIST_DATA", "auto") == "auto":
         environment["MNIST_DATA"] = "full"  # later runs are compared with these outputs
     command = [python, "-m", "papermill", "-k", "python3", "--log-level=WARNING"]
@@ -104,7 +100,7 @@ def execute_notebook(python: str, parameters: list, update: bool) -> int:
         sys.exit(describe_failure(executed))
     convert = [python, "-m", "nbconvert", "--log-level=ERROR", "--to=html", executed]
     subprocess.run(convert, cwd=ROOT, check=True)
-    print(f"Written: build/{executed.name}, build/{page.name}", flush=True)
+    print(f"Written: build/{executed.name}, and the same as .html", flush=True)
     if not update:
         return 0
     NOTEBOOK.write_text(without_traces(executed), encoding="utf-8", newline="\n")
@@ -118,8 +114,8 @@ def main(arguments: list) -> int:
         parser.add_argument("--newest", action="store_true")
         options, rest = parser.parse_known_args(arguments[1:])
         rest = [*QUICK, *rest] if options.quick else rest
-        command = [prepare_environment(options.newest), "-m", "pytest", *rest]
-        return subprocess.run(command, cwd=ROOT).returncode
+        python = prepare_environment(options.newest)
+        return subprocess.run([python, "-m", "pytest", *rest], cwd=ROOT).returncode
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--update", action="store_true")
     options = parser.parse_args(arguments)

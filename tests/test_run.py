@@ -6,7 +6,7 @@ import sys
 import cells
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 sys.path.insert(0, str(cells.ROOT))
 import run  # noqa: E402
@@ -26,7 +26,7 @@ def project(tmp_path, monkeypatch):
 
     def write(*sources):
         first = new_code_cell("import os\nFACTOR = 7", metadata={"tags": ["parameters"]})
-        notebook = new_notebook(cells=[first, *map(new_code_cell, sources)])
+        notebook = new_notebook(cells=[new_markdown_cell("#"), first, *map(new_code_cell, sources)])
         notebook.metadata.language_info = {"name": "python"}
         nbformat.write(notebook, run.NOTEBOOK)
         return run.NOTEBOOK.read_bytes()
@@ -48,7 +48,7 @@ def test_update_replaces_the_notebook_without_traces_of_the_run(project):
     assert run.main(["--update"]) == 0
     text = run.NOTEBOOK.read_text(encoding="utf-8")
     after = nbformat.reads(text, 4)
-    (output,) = after.cells[1].outputs
+    (output,) = after.cells[2].outputs
     assert output.name == "stdout" and "'MNIST_DATA': 'full'" in output.text
     for name in ("id", "metadata", "source"):
         assert [cell[name] for cell in after.cells] == [cell[name] for cell in before.cells]
