@@ -11,7 +11,7 @@ import sys
 import cells
 import pytest
 
-NOT_EVERYWHERE = ("optuna", "onnx", "onnxruntime", "tf2onnx", "papermill", "nbval")
+NOT_EVERYWHERE = ("onnx", "onnxruntime", "tf2onnx", "papermill", "nbval")
 
 
 @functools.cache
@@ -59,7 +59,7 @@ def notebook():
 def file_alone(notebook, tmp_path_factory):
     """Namespace, figures and output of the whole notebook, run on the sample for 4 epochs.
 
-    It runs in an empty folder, without the packages that not everybody has.
+    It runs in an empty folder, without some packages that not everybody has.
     """
     output, until = io.StringIO(), os.environ.get("NOTEBOOK_UNTIL")  # set by tests/mutants.py
     with pytest.MonkeyPatch.context() as patch:
