@@ -11,7 +11,7 @@ import sys
 import cells
 import pytest
 
-NOT_EVERYWHERE = ("onnx", "onnxruntime", "tf2onnx", "papermill", "nbval")
+NOT_EVERYWHERE = ("onnx", "onnxruntime", "tf2onnx")
 
 
 @functools.cache

@@ -1,6 +1,7 @@
-"""Train the notebook's network and its peers in turn, at several budgets of time; record each run.
+"""Train the notebook's network and its peers in turn; record each run.
 
-    .venv/bin/python benchmarks/peers.py [--seeds 1 2] [--only "LeNet-5" "this notebook"]
+    .venv/bin/python benchmarks/peers.py                    all that RUNS asks for
+    .venv/bin/python benchmarks/peers.py "LeNet-5" 15 4     one: name, epochs, seed
 
 All learn from the notebook's 54,000 training digits, on one machine, with its threads and
 deterministic operations. Each run has a process of its own, and its network meets the validation
@@ -8,7 +9,6 @@ digits and the test digits once, after its last epoch. Finished runs are lines o
 are not done again. Needs the full MNIST (see the README).
 """
 
-import argparse
 import json
 import os
 import platform
@@ -89,13 +89,6 @@ DAMAGE = [("noise", 0.3), ("contrast", 0.6), ("contrast", 0.2), ("blur", 1.5)]
 DAMAGE += [("translation", 3), ("rotation", 30), ("scale", 0.6), ("occlusion", 10)]
 
 
-def machine():
-    """Describe this machine; with AVX-512, which Linux tells of, it trains twice as fast."""
-    told = Path("/proc/cpuinfo")
-    fast = ", AVX-512" if told.exists() and "avx512f" in told.read_text() else ""
-    return f"{platform.machine()}, {os.cpu_count()} cores{fast}"
-
-
 def training_flops(model, images):
     """Return the floating-point operations of training on `images` examples.
 
@@ -170,30 +163,28 @@ def train(name, epochs, seed):
             damaged = nb.damage(images, kind, amount, model, labels)
             answers = model.predict(damaged, batch_size=500, verbose=0).argmax(axis=1)
             record[f"{kind} {amount}"] = round(100 * float(np.mean(answers == labels)), 2)
-    record["machine"] = machine()
+    told = Path("/proc/cpuinfo")  # of Linux; with AVX-512 a processor trains twice as fast
+    fast = ", AVX-512" if told.exists() and "avx512f" in told.read_text() else ""
+    record["machine"] = f"{platform.machine()}, {os.cpu_count()} cores{fast}"
     return record | {"tensorflow": nb.tf.__version__, "keras": nb.keras.__version__}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    parser.add_argument("--only", nargs="+", default=[OURS, BEST, *PEERS])
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        name, epochs, seed = options.one
+def main(*run):
+    if run:
+        name, epochs, seed = run
+        record = train(name, int(epochs), int(seed))
         with open(RECORD, "a") as file:
-            file.write(json.dumps(train(name, int(epochs), int(seed))) + "\n")
+            file.write(json.dumps(record) + "\n")
         return
     rows = map(json.loads, RECORD.read_text().splitlines())
     finished = [(row["variant"], row["epochs"], row["seed"]) for row in rows]
-    for seed in options.seeds:
+    for seed in range(1, 6):
         for name, epochs, seeds in RUNS:
-            if name in options.only and seed <= seeds and (name, epochs, seed) not in finished:
+            if seed <= seeds and (name, epochs, seed) not in finished:
                 print(f"\n{name}, {epochs} epochs, seed {seed}", flush=True)
-                run = ["--one", name, str(epochs), str(seed)]
+                run = [name, str(epochs), str(seed)]
                 subprocess.run([sys.executable, __file__, *run], check=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -95,8 +95,7 @@ def pictures():
     """How the committed run read the pictures that it makes itself."""
     heads = ["pictures", ">number", ">not sure", ">answered wrongly", ">best guess right"]
     pattern = (
-        r"(?m)^(\S.*?)  +(\d+)  not sure +(\S+ %), answered wrongly +(\S+ %)"
-        r"(?:, best guess right +(\S+ %))?$"
+        r"(?m)^(\S.*?)  +(\d+)  not sure +(\S+ %), answered wrongly +(\S+ %)(?:, best.* (\S+ %))?$"
     )
     return table(heads, re.findall(pattern, printed("small_digits.target")))
 

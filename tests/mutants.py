@@ -67,7 +67,7 @@ FAST = [  # name, cell or file, old, new, test
     ("seed ignored", START, "(SEED)", "(0)", "wiring seed"),
     ("determinism off", START, "tf.config.experimental.enable_op_determinism()", "pass",
      "wiring deterministic"),
-    ("titles of other pictures", "def plot_digits", "images, titles,", "images, titles[::-1],",
+    ("titles of other pictures", "def plot_digits", "titles, np", "titles[::-1], np",
      "functions plot_digits"),
     ("training called validation", "def plot_history", "val_{metric}", "{metric}",
      "figures marked"),
@@ -113,13 +113,17 @@ def plant(folder, place, old, new):
         path.write_text(path.read_text().replace(old, new, 1))
         return
     notebook = json.loads((folder / NOTEBOOK).read_text())
-    cells = notebook["cells"]
-    (index,) = [
-        i for i, c in enumerate(cells) if c["cell_type"] == "code" and place in "".join(c["source"])
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"])
+    ((index, cell),) = [
+        (index, {"source": cell.pop("source"), **cell})  # first, so that it is searched first
+        for index, cell in enumerate(notebook["cells"])
+        if cell["cell_type"] == "code" and place in cell["source"]
     ]
-    text = json.dumps({"source": "".join(cells[index]["source"]), **cells[index]})
+    text = json.dumps(cell)
     assert old in text, f"the cell with {place!r} does not hold {old!r}"
-    cells[index] = json.loads(text.replace(old, new, 1))
+    notebook["cells"][index] = json.loads(text.replace(old, new, 1))
+    compile(notebook["cells"][index]["source"], place, "exec")  # it still is Python
     (folder / NOTEBOOK).write_text(json.dumps(notebook))
 
 
