@@ -100,7 +100,7 @@ TRAINED = [  # the same, where the notebook is run to its section 8, on the samp
      "wiring early_stopping"),
     ("confusion matrix turned round", "Confusion matrix", "(test_labels, predicted",
      "(predicted, test_labels", "figures confusion"),
-    ("least sure errors called the surest", "surest_errors", "-confidence", "confidence",
+    ("least sure errors called the surest", "most confident errors", "-confidence", "confidence",
      "figures most_confident"),
 ]  # fmt: skip
 
