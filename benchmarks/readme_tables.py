@@ -97,7 +97,7 @@ def pictures():
     pattern = (
         r"(?m)^(\S.*?)  +(\d+)  not sure +(\S+ %), answered wrongly +(\S+ %)(?:, best.* (\S+ %))?$"
     )
-    return table(heads, re.findall(pattern, printed("small_digits.target")))
+    return table(heads, re.findall(pattern, printed("answered wrongly")))
 
 
 def real():

@@ -54,11 +54,6 @@ def test_samples_stand_under_their_labels(space, figure):
         assert title == str(space["train_labels"][look_up(picture, space["train_images"])])
 
 
-def test_one_image_is_written_in_its_numbers(space, figure):
-    (axis,) = figure(f"in numbers: a {space['train_labels'][0]}").axes
-    np.testing.assert_array_equal(written(axis), space["train_images"][0])
-
-
 def test_augmented_digits_are_variations_of_the_original(space, figure):
     def coarse(picture):
         return picture.reshape(7, 4, 7, 4).mean(axis=(1, 3)).ravel()
