@@ -43,7 +43,7 @@ def test_files_and_options_that_are_named_exist():
     files = re.findall(r"`([\w./-]+\.(?:py|md|in|txt|ipynb))`|\]\((?!http|#)([^)#]+)\)", text)
     missing = {name for pair in files for name in pair if not (cells.ROOT / name).exists()}
     assert not missing
-    options = set(re.findall(r"(?<!\w)--\w+", text)) - {"--upgrade"}  # uv's
+    options = set(re.findall(r"(?<!\w)--\w+", text)) - {"--upgrade", "--with"}  # uv's
     assert options <= set(re.findall(r"--\w+", (cells.ROOT / "run.py").read_text()))
 
 
