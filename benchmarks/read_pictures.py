@@ -27,16 +27,11 @@ def make_space(file):
     """Return the notebook's namespace with its reader; `file` holds a trained model, or is None."""
     if file is None:
         return cells.run(until="photographs = [", DATA=cells.DATA)[0]
-    space = {"model": None}
+    space = vars(cells.load_definitions())
+    space |= {"DATA": cells.DATA, "model": space["keras"].models.load_model(file)}
     for index, cell in cells.code_cells():
-        if "reader = Reader(" in cell.source:
-            space["model"] = space["keras"].models.load_model(file)
-        if {"imports", "parameters", "definitions"} & set(cells.tags(cell)) or any(
-            text in cell.source for text in NEEDED
-        ):
+        if any(text in cell.source for text in NEEDED):
             cells.run_cell(index, cell, space)
-        if "parameters" in cells.tags(cell):
-            space["DATA"] = cells.DATA
     return space
 
 
@@ -85,9 +80,7 @@ def table(nb, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", type=Path, metavar="FILE.keras")
     parser.add_argument("--write", action="store_true", help=f"record the table in {RESULTS.name}")
