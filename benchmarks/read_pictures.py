@@ -27,16 +27,11 @@ def make_space(file):
     """Return the notebook's namespace with its reader; `file` holds a trained model, or is None."""
     if file is None:
         return cells.run(until="photographs = [", DATA=cells.DATA)[0]
-    space = {"model": None}
+    space = vars(cells.load_definitions())
+    space |= {"DATA": cells.DATA, "model": space["keras"].models.load_model(file)}
     for index, cell in cells.code_cells():
-        if "reader = Reader(" in cell.source:
-            space["model"] = space["keras"].models.load_model(file)
-        if {"imports", "parameters", "definitions"} & set(cells.tags(cell)) or any(
-            text in cell.source for text in NEEDED
-        ):
+        if any(text in cell.source for text in NEEDED):
             cells.run_cell(index, cell, space)
-        if "parameters" in cells.tags(cell):
-            space["DATA"] = cells.DATA
     return space
 
 
@@ -65,8 +60,8 @@ def read_picture(nb, path, label):
     row = {"n": 1, "ms": 1000 * (time.perf_counter() - started)}
     if page:
         text = label.replace("/", "")
-        right = {"digits": len(text), "digits right": common(guesses, text)}
-        return {**row, "exact": int(guesses == text), **right}
+        row |= {"exact": int(guesses == text), "digits": len(text)}
+        return {**row, "digits right": common(guesses, text)}
     unsure = answer == nb["NOT_SURE"]
     row |= {"right": int(guesses == label), "not sure": int(unsure)}
     return {**row, "wrong": int(not unsure and str(answer) != label)}
@@ -78,16 +73,14 @@ def table(nb, folder):
     for path, label, kind in pd.read_csv(folder / "labels.csv", dtype=str).itertuples(index=False):
         whole = "all pages" if len(label) > 2 else "all digits" if label != "-1" else "no digit"
         row = read_picture(nb, folder / path, label)
-        rows += [{"kind": f"{kind}, no digit" if label == "-1" else kind, **row}]
-        rows += [{"kind": whole, **row}]
+        kinds = f"{kind}, no digit" if label == "-1" else kind, whole
+        rows += [{"kind": name, **row} for name in kinds]
     groups = pd.DataFrame(rows).groupby("kind", sort=False)
     return groups.sum(min_count=1).assign(ms=groups["ms"].median().round(1)).convert_dtypes()
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", type=Path, metavar="FILE.keras")
     parser.add_argument("--write", action="store_true", help=f"record the table in {RESULTS.name}")
@@ -96,9 +89,9 @@ def main():
     rows = table(make_space(options.model), options.folder)
     print(rows.to_string(na_rep=""))
     if options.write:
-        record = {kind: row.dropna().to_dict() for kind, row in rows.iterrows()}
-        machine = f"{os.cpu_count()} cores, {platform.machine()}"
-        RESULTS.write_text(json.dumps({"machine": machine, "kinds": record}, indent=1) + "\n")
+        record = {"machine": f"{os.cpu_count()} cores, {platform.machine()}"}
+        record["kinds"] = {kind: row.dropna().to_dict() for kind, row in rows.iterrows()}
+        RESULTS.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
