@@ -67,9 +67,8 @@ def test_operations_of_a_training_are_counted(notebook):
     assert peers.training_flops(model, 2) == 2 * 6 * 416_520
 
 
-# published numbers of parameters
-SIZES = {"Keras's convnet": 34826, "LeNet-5": 61706, "PyTorch's example": 1199882}
-SIZES["Deotte's"] = 327242
+SIZES = {"Keras's convnet": 34826, "LeNet-5": 61706}  # published numbers of parameters
+SIZES |= {"PyTorch's example": 1199882, "Deotte's": 327242}
 
 
 @pytest.mark.parametrize("name", peers.PEERS)
@@ -91,7 +90,7 @@ def test_transfer_judges_by_other_digits_than_it_learns_from(space):
     learned = np.unique(space["index"])
     assert len(learned) == 200 and learned.max() < 300
     np.testing.assert_array_equal(space["judged"][0], space["others"][300:])
-    np.testing.assert_array_equal(space["answers"].argmax(axis=1), space["small"].target[:900])
+    np.testing.assert_array_equal(space["answers"].argmax(axis=1), space["small"].target[:1500])
 
 
 def test_ones_own_pictures_are_learned(space, notebook, tmp_path, capsys):
@@ -110,7 +109,8 @@ def test_robustness_is_that_of_the_three_networks(sample_run, notebook):
     space, figures = sample_run
     assert space["networks"]["all"] is space["model"]
     (figure,) = [f for f in figures if "Accuracy under damage" in f.get_suptitle()]
-    for axis, kind in zip(figure.axes, notebook.DAMAGES, strict=True):
+    panels = [axis for axis in figure.axes if axis.lines]
+    for axis, kind in zip(panels, notebook.DAMAGES, strict=True):
         part = slice(None, None, 40 if kind == "attack" else 20)
         images, truth = space["x_test"][part], space["test_labels"][part]
         for line in axis.lines:
