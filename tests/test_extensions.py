@@ -90,7 +90,7 @@ def test_transfer_judges_by_other_digits_than_it_learns_from(space):
     learned = np.unique(space["index"])
     assert len(learned) == 200 and learned.max() < 300
     np.testing.assert_array_equal(space["judged"][0], space["others"][300:])
-    np.testing.assert_array_equal(space["answers"].argmax(axis=1), space["small"].target[:1500])
+    np.testing.assert_array_equal(space["their_labels"].argmax(axis=1), space["small"].target[:1500])
 
 
 def test_ones_own_pictures_are_learned(space, notebook, tmp_path, capsys):
