@@ -88,9 +88,9 @@ def test_search_begins_with_the_notebooks_choice(space):
 
 def test_transfer_judges_by_other_digits_than_it_learns_from(space):
     learned = np.unique(space["index"])
-    assert len(learned) == 200 and learned.max() < 300
-    np.testing.assert_array_equal(space["judged"][0], space["others"][300:])
-    np.testing.assert_array_equal(space["their_labels"].argmax(axis=1), space["small"].target[:1500])
+    assert len(learned) == 200 and learned.max() < len(space["others"]) - len(space["judged"][0])
+    labels = space["their_labels"].argmax(axis=1)
+    np.testing.assert_array_equal(labels, space["small"].target[:1500])
 
 
 def test_ones_own_pictures_are_learned(space, notebook, tmp_path, capsys):
