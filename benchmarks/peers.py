@@ -89,17 +89,6 @@ DAMAGE = [("noise", 0.3), ("contrast", 0.6), ("contrast", 0.2), ("blur", 1.5)]
 DAMAGE += [("translation", 3), ("rotation", 30), ("scale", 0.6), ("occlusion", 10)]
 
 
-def training_flops(model, images):
-    """Return the floating-point operations of training on `images` examples.
-
-    An image takes two for each use of a weight, and the way back twice as many again.
-    """
-    layers = [layer for layer in model.layers if hasattr(layer, "kernel")]
-    places = [np.prod(layer.output.shape[1:-1], dtype=int) for layer in layers]  # 1 if dense
-    uses = sum(np.prod(layer.kernel.shape) * n for layer, n in zip(layers, places))
-    return int(3 * 2 * uses * images)
-
-
 def fit_peer(name, nb, x, y, epochs, seed):
     """Train the network `name` on images `x` and one-hot `y`; return it."""
     nb.keras.utils.set_random_seed(seed)
@@ -143,10 +132,9 @@ def train(name, epochs, seed):
         model = fit_best(nb, *data, epochs, seed)
     else:
         model = fit_peer(name, nb, *data, epochs, seed)
-    record = {"experiment": "peers", "variant": name, "seed": seed, "epochs": epochs}
+    record = {"variant": name, "seed": seed, "epochs": epochs}
     record["seconds"] = round(time.perf_counter() - started, 2)
     record["parameters"] = model.count_params()
-    record["flops"] = training_flops(model, epochs * len(data[0]))
     for prefix, part in (("val_", "val"), ("", "test")):
         images, labels = space[f"x_{part}"], space[f"y_{part}"].argmax(axis=1)
         looks = [images]

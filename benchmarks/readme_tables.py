@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import cells  # noqa: E402
 
 README, DOCS, RECORDS = (cells.ROOT / name for name in ("README.md", "docs", "benchmarks"))
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"  # as in the notebook
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"  # Okabe and Ito (2008)
 MARKS = {  # network: its marks and colour
     "this notebook": ("o-", BLUE),
     "best": ("*", BLUE),

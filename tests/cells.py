@@ -3,7 +3,6 @@
 import io
 import linecache
 import os
-import shutil
 import types
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -15,12 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PATH = ROOT / "Digitclassification.ipynb"
 DATA = os.environ.get("MNIST_DATA", "auto")
 DATA = "full" if DATA == "auto" else DATA  # where the benchmarks, which need all of it, get MNIST
-
-
-def workplace(folder):
-    """Put a copy of the notebook into `folder`, so that nothing is written here; return it."""
-    shutil.copy(PATH, folder)
-    return folder
 
 
 def read():

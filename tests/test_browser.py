@@ -30,7 +30,8 @@ WINDOWING = "@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """Start JupyterLab on a loopback port; return the address of the notebook in it."""
-    folder = cells.workplace(tmp_path_factory.mktemp("lab"))
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copy(cells.PATH, folder)
     notebook = cells.with_parameters(cells.read(), DATA="sample", EPOCHS=9)
     end = next(i for i, cell in enumerate(notebook.cells) if "## 10." in cell.source)
     notebook.cells = notebook.cells[:end]  # the sheet answers when the kernel has nothing to do
