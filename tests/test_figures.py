@@ -38,13 +38,10 @@ def look_up(picture, images):
     return index
 
 
-def written(axis):
-    """Return the numbers that are written into the squares of `axis`, as an array."""
-    numbers = np.full(axis.images[0].get_array().shape, np.nan)
-    for text in axis.texts:
-        column, row = (round(value) for value in text.get_position())
-        numbers[row, column] = float(text.get_text())
-    return numbers
+def numbers(table):
+    """Return the numbers (3, 3) in the squares of a `table` of matplotlib."""
+    texts = {place: square.get_text().get_text() for place, square in table.get_celld().items()}
+    return np.array([[float(texts[row, column]) for column in range(3)] for row in range(3)])
 
 
 def test_samples_stand_under_their_labels(space, figure):
@@ -99,7 +96,11 @@ def test_confusion_matrix_counts_true_digits_in_rows(space, figure):
     axis = figure("Confusion matrix").axes[0]
     expected = np.zeros((10, 10), int)
     np.add.at(expected, (space["test_labels"], space["predicted"]), 1)
-    np.testing.assert_array_equal(written(axis), expected)
+    shown = np.zeros((10, 10), int)
+    for text in axis.texts:
+        column, row = text.get_position()
+        shown[row, column] = text.get_text()
+    np.testing.assert_array_equal(shown, expected)
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("predicted digit", "true digit")
     recalls = [float(line.split()[2]) for line in space["report"].splitlines()[2:12]]
     np.testing.assert_allclose(recalls, np.diag(expected) / expected.sum(axis=1), atol=6e-5)
@@ -109,15 +110,16 @@ def test_convolution_is_shown_with_its_numbers(space, figure):
     fig = figure("its part")
     shown = {title: picture for title, _, picture in pictures(fig)}
     assert look_up(shown["digit"], space["train_images"]) == 0
-    answers, kernel = shown["all answers"], shown["kernel"]
+    axes = {axis.get_title(): axis for axis in fig.axes}
+    tables = {title: numbers(axes[title].tables[0]) for title in ("its part", "kernel")}
+    answers, kernel = shown["all answers"], space["kernel"]
     for row, column in np.ndindex(answers.shape):
         part = shown["digit"][row : row + 3, column : column + 3]
         assert answers[row, column] == pytest.approx((part * kernel).sum(), abs=1e-5)
-    axes = {axis.get_title(): axis for axis in fig.axes}
-    np.testing.assert_array_equal(written(axes["kernel"]), kernel)
+    np.testing.assert_array_equal(tables["kernel"], kernel)
     column, row = np.round(np.add(axes["digit"].patches[0].get_xy(), 0.5)).astype(int)
     part = shown["digit"][row : row + 3, column : column + 3]
-    np.testing.assert_allclose(written(axes["its part"]), part, atol=0.051)
+    np.testing.assert_allclose(tables["its part"], part, atol=0.051)
     assert answers[row, column] == answers.max()
 
 
