@@ -57,7 +57,7 @@ FAST = [  # name, cell or file, old, new, test
     ("rate that never falls", COMPILE, "steps - warmup", "10**9", "functions compile_model"),
     ("seed ignored", START, "(SEED)", "(0)", "wiring seed"),
     ("determinism off", START, ".enable_op_determinism()", "", "wiring deterministic"),
-    ("titles of other pictures", "def plot_digits", "(title", "(titles[0]", "functions plot_digits"),
+    ("one title for all", "def plot_digits", "(title", "(titles[0]", "functions plot_digits"),
     ("training called validation", "def plot_history", "val_{", "{", "figures marked"),
     ("box in the middle, not the mass", "def frame_digit", "14 - down", "14 - height / 2",
      "handwriting framed_as_in_mnist"),
