@@ -70,12 +70,8 @@ def deotte(nb):
     return model, "adam", {"batch_size": 64, "callbacks": [decay]}
 
 
-PEERS = {
-    "Keras's convnet": convnet,
-    "LeNet-5": lenet5,
-    "PyTorch's example": pytorch_example,
-    "Deotte's": deotte,
-}
+PEERS = {"Keras's convnet": convnet, "LeNet-5": lenet5}
+PEERS |= {"PyTorch's example": pytorch_example, "Deotte's": deotte}
 OURS, BEST, FIT = "this notebook", "best", "model.fit(\n"
 EPOCHS = cells.settings()["EPOCHS"]
 RUNS = [(OURS, EPOCHS, 3), ("Keras's convnet", 15, 3), (BEST, 13, 5)]  # name, epochs, seeds
