@@ -33,7 +33,6 @@ IMPORTED = ("tensorflow", "keras", "matplotlib.pyplot", "pandas", "anywidget", "
             "sklearn.metrics", "hypothesis", "nbconvert")  # fmt: skip
 LOAD, SPLIT, START = "def load_mnist", "= train_test_split(", "intra_op_parallelism"
 VARY, COMPILE, CHECK = "def make_training_data", "def compile_model", "RECORDED_WITH = {"
-TEST = "= model.evaluate(x_test"
 
 FAST = [  # name, cell or file, old, new, test
     ("checksum not compared", LOAD, "!= MNIST_SHA256", "is None", "data bad_file"),
@@ -78,8 +77,8 @@ FAST = [  # name, cell or file, old, new, test
 ]  # fmt: skip
 
 TRAINED = [  # the same, where the notebook is run to its section 8, on the sample
-    ("evaluation on the training set", TEST, "(x_test, y_test", "(x_train, y_train",
-     "wiring judged"),
+    ("evaluation on the training set", "= model.evaluate(x_test", "(x_test, y_test",
+     "(x_train, y_train", "wiring judged"),
     ("test digits for validation", "early_stopping]", "(x_val, y_val)", "(x_test, y_test)",
      "figures of_the_trainings"),
     ("early stopping restores nothing", "early_stopping]", "weights=True", "weights=False",

@@ -43,8 +43,7 @@ def test_damages_by_hand(notebook):
         return notebook.damage(images, kind, amount, None, None)
 
     def center(kind, amount):
-        damaged = damage(kind, amount)[0, ..., 0]
-        return [np.sum(damaged * axis) / damaged.sum() for axis in np.mgrid[:28, :28]]
+        return notebook.ndimage.center_of_mass(damage(kind, amount)[0, ..., 0])
 
     for kind in set(notebook.DAMAGES) - {"attack"}:
         nothing = 1 if kind in ("contrast", "scale") else 0
