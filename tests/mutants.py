@@ -31,24 +31,20 @@ COPIED += ["benchmarks", "docs", "tests"]
 IMPORTED = ("tensorflow", "keras", "matplotlib.pyplot", "pandas", "anywidget", "scipy.ndimage",
             "skimage.measure", "skimage.segmentation", "skimage.filters", "sklearn.datasets",
             "sklearn.metrics", "hypothesis", "nbconvert")  # fmt: skip
-LOAD, SPLIT, START = "def load_mnist", "= train_test_split(", "enable_op_determinism"
+LOAD, SPLIT, START = "def load_mnist", "= train_test_split(", "intra_op_parallelism"
 VARY, COMPILE, CHECK = "def make_training_data", "def compile_model", "RECORDED_WITH = {"
 
 FAST = [  # name, cell or file, old, new, test
     ("checksum not compared", LOAD, "!= MNIST_SHA256", "is None", "data bad_file"),
-    ("pickled data loaded", LOAD, "allow_pickle=False", "allow_pickle=True", "data bad_file"),
-    ("no time limit", LOAD, "setdefaulttimeout(20)", "getdefaulttimeout()", "data time_limit"),
+    ("pickled data loaded", LOAD, "pickle=False", "pickle=True", "data bad_file"),
+    ("no time limit", LOAD, "(20)", "(None)", "data time_limit"),
     ("sample in place of the full set", LOAD, "if data !=", "if 0 ==", "data without_a_network"),
     ("scaling dropped", "def preprocess_images", "/ 255", "/ 1", "functions preprocess"),
-    ("labels shifted", SPLIT, "to_categorical(test_labels", "to_categorical(9 - test_labels",
-     "wiring sets"),
-    ("training digits for validation", SPLIT, r"\nx_test",
-     r"\nx_val, y_val = x_train, y_train\nx_test",
-     "wiring sets"),
+    ("labels shifted", SPLIT, "(test_labels", "(9 - test_labels", "wiring sets"),
+    ("training digits for validation", SPLIT, "print(", "x_val = x_train\nprint(", "wiring sets"),
     ("stratification dropped", SPLIT, ": train_labels", ": None", "wiring sets"),
     ("split by chance", SPLIT, ": 0", ": None", "wiring sets"),
-    ("test digits from the training set", SPLIT, "(test_images", "(train_images[:1000]",
-     "wiring sets"),
+    ("training digits for the test", SPLIT, "(test_images", "(train_images", "wiring sets"),
     ("every image varied", "def sometimes", "< share", "< 1", "functions share"),
     ("augmentation switched off", VARY, ": steps}", ": []}", "functions as_asked"),
     ("no shuffling", VARY, ".shuffle(len(x))", "", "functions shuffled"),
@@ -59,17 +55,13 @@ FAST = [  # name, cell or file, old, new, test
     ("wrong loss", COMPILE, "categorical_crossentropy", "mse", "functions compile_model"),
     ("rate that never falls", COMPILE, "steps - warmup", "10**9", "functions compile_model"),
     ("seed ignored", START, "(SEED)", "(0)", "wiring seed"),
-    ("determinism off", START, "tf.config.experimental.enable_op_determinism()", "pass",
-     "wiring deterministic"),
-    ("titles of other pictures", "def plot_digits", "titles, np", "titles[::-1], np",
-     "functions plot_digits"),
-    ("training called validation", "def plot_history", "val_{metric}", "{metric}",
-     "figures marked"),
+    ("determinism off", START, ".enable_op_determinism()", "", "wiring deterministic"),
+    ("one title for all", "def plot_digits", "(title", "(titles[0]", "functions plot_digits"),
+    ("training called validation", "def plot_history", "val_{", "{", "figures marked"),
     ("box in the middle, not the mass", "def frame_digit", "14 - down", "14 - height / 2",
      "handwriting framed_as_in_mnist"),
-    ("light ink taken for dark", "def find_ink", "np.sign(", "-np.sign(",
-     "handwriting light_place"),
-    ("photographs on their side", "def to_grey", "ImageOps.exif_transpose(image)", "image",
+    ("light ink read as dark", "def find_ink", "np.sign(", "-np.sign(", "handwriting light_place"),
+    ("photographs on their side", "def to_grey", "ImageOps.exif_transpose", "",
      "handwriting upright"),
     ("page read from right to left", "def in_reading_order", "part.bbox[1]", "-part.bbox[1]",
      "handwriting in_order"),
@@ -77,11 +69,10 @@ FAST = [  # name, cell or file, old, new, test
      "handwriting both_thresholds"),
     ("one view of five", "def judge_digits", ".mean(axis=0)", "[0]", "handwriting five_views"),
     ("base not frozen", "def copy_trained", "not frozen", "True", "extensions frozen"),
-    ("attack downhill", "def damage", "+=", "-=", "properties attack"),
-    ("closing check asserts nothing", CHECK, "abs(fresh - value)", "0", "wiring closing_check"),
+    ("attack downhill", "GradientTape", "amount / 4", "-amount / 4", "properties attack"),
+    ("closing check asserts nothing", CHECK, "<= tolerance", ">= 0", "wiring closing_check"),
     ("claim lowered", CHECK, "> 0.995", "> 0.95", "claims opening"),
-    ("output edited by hand", "= model.evaluate(x_test", "accuracy  0.99", "accuracy  0.98",
-     "claims committed_run"),
+    ("output edited by hand", NOTEBOOK, "accuracy  0.99", "accuracy  0.98", "claims committed_run"),
     ("stale default", "README.md", "`EPOCHS` | ", "`EPOCHS` | 1", "claims made_from"),
 ]  # fmt: skip
 
@@ -100,29 +91,30 @@ TRAINED = [  # the same, where the notebook is run to its section 8, on the samp
 
 
 def plant(folder, place, old, new):
-    """Put `new` for the first `old` in the file, or in the source or else the rest of the cell."""
+    """Put `new` for the first `old` in the file `place`, or in the code cell that holds `place`."""
     path = folder / place
     if path.exists():
-        assert old in path.read_text(), f"{place} does not hold {old!r}"
-        path.write_text(path.read_text().replace(old, new, 1))
+        text = path.read_text(encoding="utf-8")
+        assert old in text, f"{place} does not hold {old!r}"
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
         return
-    notebook = json.loads((folder / NOTEBOOK).read_text())
-    for cell in notebook["cells"]:
-        cell["source"] = "".join(cell["source"])
-    ((index, cell),) = [
-        (index, {"source": cell.pop("source"), **cell})  # first, so that it is searched first
-        for index, cell in enumerate(notebook["cells"])
-        if cell["cell_type"] == "code" and place in cell["source"]
-    ]
-    text = json.dumps(cell)
-    assert old in text, f"the cell with {place!r} does not hold {old!r}"
-    notebook["cells"][index] = json.loads(text.replace(old, new, 1))
-    compile(notebook["cells"][index]["source"], place, "exec")  # it still is Python
-    (folder / NOTEBOOK).write_text(json.dumps(notebook))
+    path = folder / NOTEBOOK
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    found = [cell for cell in code if place in "".join(cell["source"])]
+    assert len(found) == 1, f"{len(found)} cells hold {place!r}, not one"
+    source = "".join(found[0]["source"])
+    assert old in source, f"the cell with {place!r} does not hold {old!r}"
+    found[0]["source"] = source.replace(old, new, 1)
+    compile(found[0]["source"], place, "exec")  # it still is Python
+    path.write_text(json.dumps(notebook), encoding="utf-8")
 
 
-def start(folder, test):
-    """Run a test in `folder`, in a forked process that writes log.txt; return its number."""
+def start(folder, change, test):
+    """Plant `change` and run `test` in `folder`, in a forked process that writes log.txt.
+
+    Returns the number of the process.
+    """
     if process := os.fork():
         return process
     log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT)
@@ -132,17 +124,10 @@ def start(folder, test):
     os.environ["NOTEBOOK_UNTIL"] = "NOT_SURE = -1"  # section 9 follows
     sys.path[:] = [str(folder), *(entry for entry in sys.path if entry != str(ROOT / "tests"))]
     name, words = test.split()
-    quickly = [
-        "-o",
-        "addopts=",
-        "--assert=plain",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:unraisableexception",
-    ]
+    options = "-xq -o addopts= --assert=plain -p no:cacheprovider -p no:unraisableexception"
     try:
-        code = pytest.main(["-xq", *quickly, f"tests/test_{name}.py", "-k", words])
+        plant(folder, *change)
+        code = pytest.main([*options.split(), f"tests/test_{name}.py", "-k", words])
     except BaseException as error:  # whatever happens, this process must not return
         print(repr(error))
         code = 99
@@ -162,8 +147,7 @@ def run_all(faults, workers=2):
                 for file in COPIED:
                     source = ROOT / file
                     (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / file)
-                plant(folder, *change)
-                running[start(folder, test)] = name, folder, time.monotonic()
+                running[start(folder, change, test)] = name, folder, time.monotonic()
             process, status = os.wait()
             name, folder, started = running.pop(process)
             log = (folder / "log.txt").read_text()

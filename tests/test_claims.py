@@ -1,14 +1,11 @@
 """What the README and the notebook's text claim: tables, links, files, options, no results."""
 
 import re
-import sys
 
 import cells
 import numpy as np
+import readme_tables
 from PIL import Image
-
-sys.path.insert(0, str(cells.ROOT / "benchmarks"))
-import readme_tables  # noqa: E402
 
 README = readme_tables.README.read_text(encoding="utf-8")
 CODE = "\n".join(cell.source for _, cell in cells.code_cells())

@@ -5,11 +5,6 @@ import pytest
 
 
 @pytest.fixture
-def space(sample_run):
-    return sample_run[0]
-
-
-@pytest.fixture
 def figure(sample_run):
     """Return a function that finds the one figure that has `text` in its titles."""
 

@@ -2,14 +2,13 @@
 
 import subprocess
 import sys
+from unittest import mock
 
-import cells
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-sys.path.insert(0, str(cells.ROOT))
-import run  # noqa: E402
+import run
 
 
 @pytest.fixture
@@ -57,14 +56,12 @@ def test_update_replaces_the_notebook_without_traces_of_the_run(project):
     assert (run.ROOT / "README.md").read_text() == "tables"
 
 
-@pytest.mark.parametrize(
-    "source, why", [("1 / 0", "its error"), ("os._exit(1)", "its kernel died")]
-)
+@pytest.mark.parametrize("source, why", [("1 / 0", "error"), ("os._exit(1)", "kernel died")])
 def test_a_failing_cell_is_named_and_the_notebook_kept(project, source, why):
     before = project("print(1)", source, "print('not reached')")
     with pytest.raises(SystemExit) as stopped:
         run.main(["--update"])
-    assert f"Cell 3, which begins with `{source}`, failed: {why}" in str(stopped.value)
+    assert f"Cell 3, which begins with `{source}`, failed: its {why}" in str(stopped.value)
     assert run.NOTEBOOK.read_bytes() == before
 
 
@@ -93,11 +90,8 @@ def test_an_environment_outlives_an_installation_that_fails(monkeypatch, install
     run.prepare_environment()
     (run.ROOT / ".venv" / "works").touch()
     (run.ROOT / "requirements.txt").write_text("changed")
-
-    def fail(command, **_):
-        raise subprocess.CalledProcessError(1, command)
-
-    monkeypatch.setattr(run.subprocess, "run", fail)
+    failing = mock.Mock(side_effect=subprocess.CalledProcessError(1, "pip"))
+    monkeypatch.setattr(run.subprocess, "run", failing)
     with pytest.raises(SystemExit, match="as it was before"):
         run.prepare_environment()
     assert (run.ROOT / ".venv" / "works").exists()
