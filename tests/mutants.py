@@ -68,7 +68,7 @@ FAST = [  # name, cell or file, old, new, test
     ("box in the middle, not the mass", "def frame_digit", "14 - down", "14 - height / 2",
      "handwriting framed_as_in_mnist"),
     ("light ink taken for dark", "def find_ink", "np.sign(", "-np.sign(",
-     "handwriting light_place"),
+     "handwriting light_and_place"),
     ("photographs on their side", "def to_grey", "ImageOps.exif_transpose(image)", "image",
      "handwriting upright"),
     ("page read from right to left", "def find_digits", "lexsort((x", "lexsort((-x",
