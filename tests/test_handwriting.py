@@ -146,7 +146,7 @@ def test_bad_input_is_one_clear_sentence(notebook, fault):
     [(top + 15 * i, left + 60 * i) for top, left in ((20, 30), (110, 40)) for i in range(6)],
 ], ids=["uneven", "slanting"])  # fmt: skip
 def test_rows_are_read_in_order(notebook, places):
-    boxes = [(top, left, top + 50, left + 8 + 2 * i) for i, (top, left) in enumerate(places)]
+    boxes = [(top, left, top + 50, left + 8 + 3 * i) for i, (top, left) in enumerate(places)]
     others = (280, 100, 284, 104), (5, 470, 270, 474)  # a speck and a long line
     digits = notebook.find_digits(bars((300, 500), [*boxes, *others]))
     assert digits.shape == (len(places), 28, 28, 1)
