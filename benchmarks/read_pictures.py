@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 RESULTS = Path(__file__).with_name("pictures.json")
-NEEDED = "= load_mnist(DATA)", "= train_test_split(", "reader = Reader("  # cells of the notebook
+NEEDED = "= load_mnist(DATA)", "= train_test_split(", "reader = network,"  # cells of the notebook
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import cells  # noqa: E402
 
@@ -26,7 +26,7 @@ import cells  # noqa: E402
 def make_space(file):
     """Return the notebook's namespace with its reader; `file` holds a trained model, or is None."""
     if file is None:
-        return cells.run(until="photographs = [", DATA=cells.DATA)[0]
+        return cells.run(until="MY_PAGE = ", DATA=cells.DATA)[0]
     space = vars(cells.load_definitions())
     space |= {"DATA": cells.DATA, "model": space["keras"].models.load_model(file)}
     for index, cell in cells.code_cells():
@@ -52,7 +52,7 @@ def read_picture(nb, path, label):
     guesses, answer = "", nb["NOT_SURE"]
     try:
         page = len(label) > 2
-        digits = nb["find_digits"](path)[1] if page else [nb["prepare_digit"](path)]
+        digits = nb["find_digits"](path) if page else [nb["prepare_digit"](path)]
         answers, shares = nb["predict_digits"](digits, nb["reader"])
         guesses, answer = "".join(map(str, shares.argmax(axis=1))), answers[0]
     except nb["DigitImageError"] as error:

@@ -94,10 +94,9 @@ def results():
 def pictures():
     """How the committed run read the pictures that it makes itself."""
     heads = ["pictures", ">number", ">not sure", ">answered wrongly", ">best guess right"]
-    pattern = (
-        r"(?m)^(\S.*?)  +(\d+)  not sure +(\S+ %), answered wrongly +(\S+ %)(?:, best.* (\S+ %))?$"
-    )
-    return table(heads, re.findall(pattern, printed("answered wrongly")))
+    pattern = r"(?m)^(\S.*?)  +(\d+) +(\S+ %) +(\S+ %) +(\S+ %)$"
+    rows = re.findall(pattern, printed("answered wrongly"))
+    return table(heads, [[*row, "" if right == "0.0 %" else right] for *row, right in rows])
 
 
 def real():

@@ -69,7 +69,8 @@ def test_readme_lines_read_a_digit(notebook, tmp_path):
     model = notebook.build_cnn()
     features = model.get_layer("features").output
     network = notebook.keras.Model(model.inputs, [features, model.outputs[0]])
-    space = dict(vars(notebook), reader=notebook.Reader(network, -np.eye(96), max_distance=0))
+    nearest = notebook.NearestNeighbors(n_neighbors=5).fit(-np.eye(96))
+    space = dict(vars(notebook), reader=(network, nearest, 0, 0))
     distance = np.abs(np.subtract.outer(np.arange(200), np.arange(200)))
     Image.fromarray(np.uint8(255 * (distance > 9))).save(photo := tmp_path / "photo.jpg")
     exec(lines.replace('"photo.jpg"', repr(str(photo))), space)

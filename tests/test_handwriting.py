@@ -8,6 +8,7 @@ import cells
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.neighbors import NearestNeighbors
 
 sys.path.insert(0, str(cells.ROOT / "benchmarks"))
 import read_pictures  # noqa: E402
@@ -47,18 +48,13 @@ def test_the_box_stays_in_the_frame(notebook):
     assert rows.min() == 8  # of 28, and the box has 20
 
 
-def test_thin_strokes_are_not_pale(notebook):
-    digit = notebook.frame_digit(bars((400, 300), [(50, 150, 350, 153)], paper=0, ink=200))
-    assert digit[8:20].max(axis=1) == pytest.approx(1, abs=0.1)
-
-
 def test_mnist_comes_out_nearly_as_it_went_in(notebook, sample_run):
     """As it is, photographed, and from a page."""
     images, generator = sample_run[0]["train_images"][:50], np.random.default_rng(0)
     files = [notebook.photograph(image, generator) for image in images]
     page = notebook.photograph(np.hstack(np.pad(images[:6], ((0, 0), (8, 8), (8, 8)))), generator)
     ways = [map(notebook.prepare_digit, pictures) for pictures in (images, files)]
-    for digits in (*ways, notebook.find_digits(page)[1]):
+    for digits in (*ways, notebook.find_digits(page)):
         assert np.median(list(map(likeness, images, digits))) > 0.85
 
 
@@ -68,13 +64,11 @@ LIGHTS = {  # what may happen to a picture without changing the digit
     "faint": GREY // 8 + 100,
     "light from one side": GREY * np.linspace(1, 0.5, 200),
     "far": np.pad(GREY, 150, constant_values=235),
-    "a speck": bars((300, 200), [*STROKES, (260, 30, 268, 38)]),
-    "something at the edge": bars((300, 200), [*STROKES, (0, 0, 300, 12)]),
 }
 
 
 @pytest.mark.parametrize("name", LIGHTS)
-def test_light_place_and_surroundings_do_not_matter(notebook, name):
+def test_light_and_place_do_not_matter(notebook, name):
     assert likeness(notebook.prepare_digit(LIGHTS[name]), notebook.prepare_digit(GREY)) > 0.95
 
 
@@ -103,7 +97,6 @@ INPUTS = {
     "open file": io.BytesIO(png(PICTURE)),
     "RGB": COLOR,
     "(h, w, 1)": GREY[..., None],
-    "list": GREY.tolist(),
     "floats to 255": GREY.astype(float),
     "floats to 1": GREY / 255,
     "palette": PICTURE.convert("P"),
@@ -153,11 +146,11 @@ def test_bad_input_is_one_clear_sentence(notebook, fault):
     [(top + 15 * i, left + 60 * i) for top, left in ((20, 30), (110, 40)) for i in range(6)],
 ], ids=["uneven", "slanting"])  # fmt: skip
 def test_rows_are_read_in_order(notebook, places):
-    boxes = [(top, left, top + 50, left + 12) for top, left in places]
+    boxes = [(top, left, top + 50, left + 8 + 3 * i) for i, (top, left) in enumerate(places)]
     others = (280, 100, 284, 104), (5, 470, 270, 474)  # a speck and a long line
-    found, digits = notebook.find_digits(bars((300, 500), [*boxes, *others]))
-    np.testing.assert_allclose(found * (300, 500, 300, 500), boxes, atol=6)
+    digits = notebook.find_digits(bars((300, 500), [*boxes, *others]))
     assert digits.shape == (len(places), 28, 28, 1)
+    assert np.diff(digits.sum(axis=(1, 2, 3))).min() > 0  # each bar is wider than the one before
 
 
 class Stub:
@@ -169,23 +162,23 @@ class Stub:
         return np.tile([0.6, 0.8], (len(share), 1)), given
 
 
-KNOWN = np.array([[0.6, 0.8]] * 4 + [[1, 0]] + [[-1, 0]] * 20)  # cosines 1, 0.6 and -0.6
+KNOWN = np.array([[0.6, 0.8]] * 4 + [[1, 0]] + [[-1, 0]] * 20)
+NEAREST = NearestNeighbors(n_neighbors=5).fit(KNOWN)  # the fifth of [0.6, 0.8] is 0.894 away
 IMAGE = np.zeros((28, 28, 1), np.float32)
 IMAGE[14, 14:16] = 1
 
 
 def test_five_views_are_averaged(notebook):
     """The pixel is lit in two of the five views: as it is, and moved to the left."""
-    labels, shares = notebook.predict_digits([IMAGE] * 300, notebook.Reader(Stub(), KNOWN))
+    labels, shares = notebook.predict_digits([IMAGE] * 300, (Stub(), NEAREST, 0, 2))
     np.testing.assert_allclose(shares[:, :2], [[0.4, 0.6]] * 300)
     assert set(labels) == {1}
 
 
 def test_both_thresholds_count(notebook):
-    """The confidence is 0.6, the distance of the fifth nearest 1 - 0.6."""
-    for limits, answer in (((0.59, 0.41), 1), ((0.61, 0.41), -1), ((0.59, 0.39), -1)):
-        reader = notebook.Reader(Stub(), KNOWN, *limits)
-        assert notebook.predict_digits([IMAGE], reader)[0].tolist() == [answer]
+    """The confidence is 0.6."""
+    for *limits, answer in ((0.59, 0.9, 1), (0.61, 0.9, -1), (0.59, 0.89, -1)):
+        assert notebook.predict_digits([IMAGE], (Stub(), NEAREST, *limits))[0] == [answer]
 
 
 def test_record_counts_what_was_read(sample_run, tmp_path):
@@ -206,15 +199,16 @@ def test_record_counts_what_was_read(sample_run, tmp_path):
 
 
 def test_sheet_shows_what_the_network_gets_and_its_answer(notebook, sample_run):
-    reader = sample_run[0]["reader"]
+    network, nearest, *_ = sample_run[0]["reader"]
     for limit, expected in ((0, "<b>7</b>"), (1.1, "<b>not sure</b>")):
-        free = notebook.Reader(reader.network, reader.known, limit)
-        sheet = notebook.drawing_sheet(free, "export default {};")
+        sheet = notebook.drawing_sheet((network, nearest, limit, 2), "export default {};")
         sheet.png = "data:image/png;base64," + base64.b64encode(png(PICTURE)).decode()
         assert expected in sheet.answer and sheet.answer.count("<progress") == 10
     shown = sheet.answer.partition("base64,")[2].partition("'")[0]
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown))).convert("L"))
-    np.testing.assert_allclose(shown, 255 - 255 * notebook.prepare_digit(PICTURE)[..., 0], atol=2)
+    np.testing.assert_allclose(
+        shown[::5, ::5], 255 - 255 * notebook.prepare_digit(PICTURE)[..., 0], atol=2
+    )
     sheet.png = "," + base64.b64encode(png(Image.new("L", (280, 280), 255))).decode()
     assert sheet.answer == "Draw a digit."
 
