@@ -1,5 +1,6 @@
 """Sections 11 and 12: their functions, what their cells computed; and the peers."""
 
+import gc
 import sys
 
 import cells
@@ -46,6 +47,16 @@ def test_accuracy_is_that_of_other_images(notebook):
         judged = x, labels
         _, accuracy = notebook.train_and_score(notebook.build_dense, x, y, judged, 40, rate=0.01)
         assert low <= accuracy <= high
+
+
+def test_a_training_leaves_no_graph_in_memory(notebook):
+    graphs = []
+    for _ in range(3):
+        x, y = some_images()
+        notebook.train_and_score(notebook.build_dense, x, y, (x, y), 1)
+        gc.collect()
+        graphs.append(sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects()))
+    assert graphs[0] == graphs[1] == graphs[2]
 
 
 def test_copies_are_trained_ones_and_frozen_layers_stay(notebook):
