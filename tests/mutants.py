@@ -70,7 +70,7 @@ FAST = [  # name, cell or file, old, new, test
      "handwriting both_thresholds"),
     ("one view of five", "def judge_digits", ".mean(axis=0)", "[0]", "handwriting five_views"),
     ("base not frozen", "def copy_trained", "not frozen", "True", "extensions frozen"),
-    ("attack downhill", "GradientTape", "amount / 4", "-amount / 4", "properties attack"),
+    ("attack downhill", "def attack", "+ step", "- step", "properties attack"),
     ("closing check asserts nothing", CHECK, "<= tolerance", ">= 0", "wiring closing_check"),
     ("claim lowered", CHECK, "> 0.995", "> 0.95", "claims opening"),
     ("output edited by hand", NOTEBOOK, "accuracy  0.99", "accuracy  0.98", "claims committed_run"),

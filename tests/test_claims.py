@@ -16,7 +16,7 @@ DECIMALS = {  # that the notebook's prose may hold: outputs say how much, and se
     "0.7": "what the logarithm of 1/2 costs",
     "4.6": "what the logarithm of 1/100 costs",
 }
-NOT_IN_CODE = {"jit_compile", "safe_mode"}  # names in the prose that no cell uses
+NOT_IN_CODE = {"jit_compile"}  # names in the prose that no cell uses
 
 
 def test_prose_holds_no_results():
