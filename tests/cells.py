@@ -94,7 +94,7 @@ def run(until=None, twice=None, output=None, **parameters):
     import matplotlib.pyplot as plt
 
     matplotlib.use("agg")
-    namespace, figures = {"__name__": "__main__", "get_ipython": nobody}, []
+    namespace, figures = {"__name__": "__main__", "get_ipython": nobody, "display": print}, []
 
     def keep():
         figures.extend(map(plt.figure, plt.get_fignums()))
