@@ -39,11 +39,6 @@ def convnet(nb):
     return model, "adam", {"batch_size": 128}
 
 
-def lenet5(nb):
-    """The notebook's LeNet-5 (LeCun et al., 1998) with Adam."""
-    return nb.build_lenet5(), "adam", {"batch_size": 128}
-
-
 def pytorch_example(nb):
     """The recipe of PyTorch's examples/mnist, built in Keras."""
     keras, layers = nb.keras, nb.layers
@@ -70,8 +65,8 @@ def deotte(nb):
     return model, "adam", {"batch_size": 64, "callbacks": [decay]}
 
 
-PEERS = {"Keras's convnet": convnet, "LeNet-5": lenet5}
-PEERS |= {"PyTorch's example": pytorch_example, "Deotte's": deotte}
+PEERS = {"Keras's convnet": convnet, "PyTorch's example": pytorch_example, "Deotte's": deotte}
+PEERS["LeNet-5"] = lambda nb: (nb.build_lenet5(), "adam", {"batch_size": 128})
 OURS, BEST, FIT = "this notebook", "best", "model.fit(\n"
 EPOCHS = cells.settings()["EPOCHS"]
 RUNS = [(OURS, EPOCHS, 3), ("Keras's convnet", 15, 3), (BEST, 13, 5)]  # name, epochs, seeds

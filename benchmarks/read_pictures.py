@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 import time
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import pandas as pd
@@ -35,17 +36,6 @@ def make_space(file):
     return space
 
 
-def common(one, two):
-    """Return the length of the longest sequence of characters that both texts hold in order."""
-    lengths = [0] * (len(two) + 1)
-    for a in one:
-        before = 0
-        for i, b in enumerate(two, 1):
-            longer = before + 1 if a == b else max(lengths[i], lengths[i - 1])
-            before, lengths[i] = lengths[i], longer
-    return lengths[-1]
-
-
 def read_picture(nb, path, label):
     """Return a dict of what came out for one picture; `label` as in labels.csv."""
     started = time.perf_counter()
@@ -60,8 +50,9 @@ def read_picture(nb, path, label):
     row = {"n": 1, "ms": 1000 * (time.perf_counter() - started)}
     if page:
         text = label.replace("/", "")
+        blocks = SequenceMatcher(None, guesses, text, autojunk=False).get_matching_blocks()
         row |= {"exact": int(guesses == text), "digits": len(text)}
-        return {**row, "digits right": common(guesses, text)}
+        return {**row, "digits right": sum(block.size for block in blocks)}
     unsure = answer == nb["NOT_SURE"]
     row |= {"right": int(guesses == label), "not sure": int(unsure)}
     return {**row, "wrong": int(not unsure and str(answer) != label)}

@@ -1,19 +1,11 @@
 """Sections 11 and 12: their functions, what their cells computed; and the peers."""
 
 import gc
-import sys
 
 import cells
 import numpy as np
+import peers
 import pytest
-
-sys.path.insert(0, str(cells.ROOT / "benchmarks"))
-import peers  # noqa: E402
-
-
-@pytest.fixture
-def space(sample_run):
-    return sample_run[0]
 
 
 def some_images(count=64):

@@ -2,16 +2,13 @@
 
 import base64
 import io
-import sys
 
 import cells
 import numpy as np
 import pytest
+import read_pictures
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
-
-sys.path.insert(0, str(cells.ROOT / "benchmarks"))
-import read_pictures  # noqa: E402
 
 
 def bars(shape, boxes, paper=235, ink=30):
@@ -195,7 +192,6 @@ def test_record_counts_what_was_read(sample_run, tmp_path):
         assert table.loc[kind, ["n", "right", "not sure", "wrong"]].tolist() == [3, 2, 1, 1]
     assert table.loc["photo, no digit", ["n", "not sure", "wrong"]].tolist() == [1, 1, 0]
     assert table.loc["page", ["n", "digits", "digits right", "exact"]].tolist() == [1, 3, 2, 0]
-    assert read_pictures.common("31415", "3415") == read_pictures.common("3145", "31415") == 4
 
 
 def test_sheet_shows_what_the_network_gets_and_its_answer(notebook, sample_run):
