@@ -23,12 +23,12 @@ LINES = {  # section: how many lines of code it may have
     "8. Visualization": 40,
     "9. Your own handwriting": 230,
     "10. Taking the model away": 28,
-    "11. Extensions": 139,
+    "11. Extensions": 141,
     "12. Where it breaks": 49,
     "Conclusion": 23,
 }
 LIMITS = {
-    "lines of code": 784,
+    "lines of code": 786,
     "lines before the first trained network": 147,
     "lines before the first test accuracy": 259,
     "lines in the longest cell": 28,
