@@ -76,7 +76,6 @@ def main():
     parser.add_argument("--model", type=Path, metavar="FILE.keras")
     parser.add_argument("--write", action="store_true", help=f"record the table in {RESULTS.name}")
     options = parser.parse_args()
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     rows = table(make_space(options.model), options.folder)
     print(rows.to_string(na_rep=""))
     if options.write:
