@@ -87,7 +87,7 @@ def nobody():
 def run(until=None, twice=None, output=None, **parameters):
     """Run the notebook's code cells in order, up to the cell that holds the text `until`.
 
-    `parameters` are set after the cell of that name. Returns the cells' namespace and the
+    `parameters` replace what a cell has given these names. Returns the cells' namespace and the
     figures that were shown. What is printed goes to the file `output`. With a function `twice`,
     each cell is run two times, and the function gets the namespace after each.
     """
@@ -106,8 +106,7 @@ def run(until=None, twice=None, output=None, **parameters):
                 break
             for _ in range(2 if twice else 1):
                 run_cell(index, cell, namespace)
-                if "parameters" in tags(cell):
-                    namespace.update(parameters)
+                namespace |= {name: parameters[name] for name in parameters if name in namespace}
                 if twice:
                     twice(namespace)
     return namespace, figures
