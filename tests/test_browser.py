@@ -79,7 +79,7 @@ def page(lab):
             page.get_by_role("menuitem", name="Run", exact=True).click()
             page.locator("[data-command='runmenu:run-all']").click()
             with contextlib.suppress(TimeoutError):
-                page.get_by_text(re.compile(r"^\[\d+\]:$")).first.wait_for(timeout=120_000)
+                page.get_by_text(re.compile(r"^\[\d+\]:$")).first.wait_for(timeout=60_000)
                 break
             page.close()
         failed = page.locator(".jp-OutputArea-output", has_text="Traceback (most recent call last)")
