@@ -60,6 +60,8 @@ LIGHTS = {  # what may happen to a picture without changing the digit
     "light on dark": 255 - GREY,
     "faint": GREY // 8 + 100,
     "light from one side": GREY * np.linspace(1, 0.5, 200),
+    "in the shade, sun beside": np.pad(GREY, ((0, 0), (40, 0)), constant_values=235)
+    * np.where(np.arange(240) < 20, 1, 0.45),
     "far": np.pad(GREY, 150, constant_values=235),
 }
 
@@ -98,6 +100,7 @@ INPUTS = {
     "floats to 1": GREY / 255,
     "palette": PICTURE.convert("P"),
     "dark on nothing": np.dstack([0 * COLOR, 255 - GREY]),
+    "white on nothing": np.dstack([0 * COLOR + 255, 255 - GREY]),
 }
 
 
@@ -138,7 +141,7 @@ def test_bad_input_is_one_clear_sentence(notebook, fault):
 
 
 @pytest.mark.parametrize("places", [
-    [(40, 60), (30, 200), (50, 330), (190, 90), (200, 260)],  # slightly uneven
+    [(20, 60), (1, 200), (30, 330), (190, 90), (200, 260)],  # uneven, and near the edge
     # slanting: the last of the first row is lower than the first of the second
     [(top + 15 * i, left + 60 * i) for top, left in ((20, 30), (110, 40)) for i in range(6)],
 ], ids=["uneven", "slanting"])  # fmt: skip
